@@ -1,0 +1,30 @@
+"""Large-batch training and the generalization gap, for Keras.
+
+`import tf_lbgap as lb` is light: each subpackage, and with it TensorFlow, is imported when it is first
+used as an attribute (`lb.data`, `lb.callbacks`, `lb.schedules`, ...).
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_SUBPACKAGES = (
+    "batch_normalization",
+    "callbacks",
+    "curvature",
+    "data",
+    "experiment",
+    "networks",
+    "scaling",
+    "schedules",
+)
+
+
+def __getattr__(name):
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(_SUBPACKAGES)}.")
+
+
+def __dir__():
+    return sorted([*globals(), *_SUBPACKAGES])
