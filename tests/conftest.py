@@ -1,4 +1,4 @@
-"""Every test starts from the same global state: float32, a fixed seed, no model of the test before."""
+"""Every test starts from the same global state: float32, a fixed seed, no device but two CPUs."""
 
 import os
 
@@ -6,13 +6,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import pytest
+import tensorflow as tf
+
+# Two devices for the tests under MirroredStrategy; everything else runs on the first.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
 
 
 @pytest.fixture(autouse=True)
 def _fresh_keras():
     import keras
 
-    keras.backend.clear_session()
     keras.config.set_floatx("float32")
     keras.utils.set_random_seed(0)
     yield

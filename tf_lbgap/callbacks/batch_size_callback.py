@@ -1,0 +1,225 @@
+"""What every callback that steers the batch size has to do for `fit` to stay right.
+
+Keras 3 counts the steps of an epoch once, caps later epochs at that number, and turns the end of
+the data into one more update without a gradient (momentum and weight decay still act). So a
+callback that steers the stream ends each epoch itself, after the last batch, and is the progress
+bar of the fit, since nobody else knows how many updates an epoch has.
+"""
+
+import keras
+
+from tf_lbgap import scaling
+from tf_lbgap.callbacks import learning_rate as rates
+from tf_lbgap.callbacks.stream import check_batches, check_read, mark
+from tf_lbgap.data.plan import next_boundary
+
+_RULES = {"none": lambda ratio: 1.0, "linear": lambda ratio: ratio, "sqrt": lambda ratio: ratio**0.5}
+
+
+class _EndOfEpoch:
+    """Stands in `model.stop_training` between the last batch and the end of an epoch. Truthy."""
+
+    def __repr__(self):
+        return "END_OF_EPOCH"
+
+
+END_OF_EPOCH = _EndOfEpoch()
+
+
+class BatchSizeCallback(keras.callbacks.ProgbarLogger):
+    """Base of the callbacks that steer a stream; subclasses say which sizes an epoch has.
+
+    It puts into the logs: `batch_size` (after each batch too), and at the end of an epoch
+    `learning_rate` and `noise_scale` of its last update, and `updates` and `examples` so far.
+    Stand it before callbacks that read logs, such as `TensorBoard` and `CSVLogger`.
+
+    Args:
+        batches: The `data.Batches` that is given to `fit`.
+        learning_rate: What happens to the rate when the size moves: `"none"`; `"linear"`, rate x
+            batch / first batch (Goyal et al. 2017); or `"sqrt"` (Hoffer et al. 2017). The rate that
+            the optimizer had before `fit` is the rate of the first batch, and is put back at the end.
+        momentum_correction: Whether momentum buffers follow a jump of the rate (Goyal et al. 2017).
+    """
+
+    def __init__(self, batches, *, learning_rate="none", momentum_correction=False):
+        super().__init__()
+        check_batches(batches, self)
+        if learning_rate not in _RULES:
+            raise ValueError(f"learning_rate={learning_rate!r} must be one of {', '.join(map(repr, _RULES))}.")
+        self.batches, self.learning_rate = batches, learning_rate
+        self.momentum_correction = momentum_correction
+        self._factor = 1.0  # what the optimizer's rate is multiplied by at the moment
+        self._scaled_optimizer = None
+        self._examples = None
+        self._mark = mark(batches)
+        batches.claim(self)
+
+    def __setstate__(self, state):  # a copy steers the same stream
+        self.__dict__.update(state)
+        self.batches.claim(self)
+
+    # Subclasses.
+
+    live = False
+    """Whether sizes are asked for at each update, rather than planned for a whole epoch."""
+
+    def reference_batch_size(self):
+        """Return the batch for which the optimizer's own rate was chosen."""
+        raise NotImplementedError
+
+    def plan(self, epoch, start):
+        """Return boundaries and sizes of an epoch, as `data.plan.cut` does. Planned callbacks only."""
+        raise NotImplementedError
+
+    # State.
+
+    def get_state(self):
+        """Return what, beside weights and optimizer, a later `fit` needs to go on: a dict of plain numbers."""
+        epoch, examples = self.batches.position
+        return {
+            "epoch": epoch,
+            "examples": examples,
+            "batch_size": int(self.batches.batch_size),
+            "seed": self.batches.seed,
+            "learning_rate_factor": self._factor,
+        }
+
+    def set_state(self, state):
+        """Go on from `get_state()`: restore weights and optimizer, then `fit(initial_epoch=state["epoch"])`.
+
+        Raises:
+            ValueError: If the state belongs to a stream with another seed.
+        """
+        if state["seed"] != self.batches.seed:
+            raise ValueError(
+                f"The state was saved with seed {state['seed']}, but the stream has seed {self.batches.seed}: the "
+                f"examples would come in another order. Make it with Batches(..., seed={state['seed']})."
+            )
+        self.batches.batch_size = state["batch_size"]
+        self.batches.position = (state["epoch"], state["examples"])
+        self._factor, self._scaled_optimizer = state["learning_rate_factor"], None
+
+    # Hooks.
+
+    def set_params(self, params):
+        super().set_params(params)
+        self.params = params
+        if params.get("steps") is not None:
+            raise ValueError(
+                f"fit was given steps_per_epoch={params['steps']}, but {type(self).__name__} ends epochs where the "
+                "data end. Leave steps_per_epoch out."
+            )
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self.batches.steer(self, self.live, self._rate_factor)
+        optimizer = self.model.optimizer
+        if self.momentum_correction:
+            rates.check_momentum_correction(optimizer)
+        if self._scaled_optimizer is not None and self._scaled_optimizer is not optimizer:
+            self._factor = 1.0
+        self._scaled_optimizer = optimizer
+        self._examples = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        start = self.batches.resume_at(epoch)
+        self._epoch, self._updates, self._end = epoch, 0, start
+        if self._examples is None:
+            self._examples = epoch * self.batches.num_examples + start
+        if self.live:
+            self.batches.begin_epoch(epoch, start, self.batches.batch_size)
+        else:
+            self._boundaries, self._sizes = self.plan(epoch, start)
+            self.batches.begin_epoch(epoch, start, int(self._sizes[0]), self._boundaries)
+        self._mark = mark(self.batches)._replace(asked=self._mark.asked)
+        self._set_target()
+        super().on_epoch_begin(epoch, logs)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if not self._updates:
+            check_read(self, self._mark)
+        self._size = self.batches.batch_size
+        self._scale_rate(self.batches.learning_rate_factor)
+
+    def on_train_batch_end(self, batch, logs=None):
+        logs = {} if logs is None else logs
+        self._advance(self.model.steps_per_execution)
+        logs["batch_size"] = self._size
+        self._set_target()
+        if self.verbose:
+            # Keras' own index overshoots in a last execution that is not full.
+            super().on_train_batch_end(self._updates - 1, logs)
+        if self._exhausted() and not self.model.stop_training:
+            self.model.stop_training = END_OF_EPOCH
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = {} if logs is None else logs
+        if self.model.stop_training is END_OF_EPOCH:
+            self.model.stop_training = False
+        optimizer, size = self.model.optimizer, self._size
+        rate, momentum = rates.read_rate(optimizer), rates.momentum_of(optimizer)
+        logs["batch_size"] = size
+        logs["learning_rate"] = rate
+        logs["noise_scale"] = scaling.noise_scale(rate, size, self.batches.num_examples, momentum) if rate else 0.0
+        logs["updates"] = int(optimizer.iterations.numpy())
+        logs["examples"] = int(self._examples)
+        self._set_target(self._updates)  # fewer than planned if somebody stopped the epoch
+        super().on_epoch_end(epoch, logs)
+
+    def on_train_end(self, logs=None):
+        super().on_train_end(logs)
+        self._scale_rate(1.0)
+        self.batches.end_fit()
+
+    # One update after the other.
+
+    def _rate_factor(self, size):
+        return _RULES[self.learning_rate](size / self.reference_batch_size())
+
+    def _advance(self, steps):
+        """Count the updates of one execution, which ends early where the epoch does."""
+        for _ in range(steps):
+            if self._exhausted():
+                break
+            if not self.live:
+                self._size = int(self._sizes[self._updates])
+            end = self.batches.live_end(self._updates) if self.live else int(self._boundaries[self._updates + 1])
+            self._updates += 1
+            self._examples += end - self._end
+            self._end = end
+        if self._exhausted():
+            self.batches.record(self._epoch, self.batches.num_examples, self._size)
+        else:
+            size = self.batches.batch_size if self.live else int(self._sizes[self._updates])
+            self.batches.record(self._epoch, self._end, size)
+
+    def _exhausted(self):
+        if not self.live:
+            return self._updates == len(self._sizes)
+        stream = self.batches
+        return next_boundary(self._end, stream.batch_size, stream.num_examples, stream.last_batch) is None
+
+    def _set_target(self, target=None):
+        if target is None and self.live:
+            target = self._updates - (-(self.batches.num_examples - self._end) // self.batches.batch_size)
+        self.target = len(self._sizes) if target is None else target
+        if self.progbar is not None:
+            self.progbar.target = self.target
+
+    def _scale_rate(self, factor):
+        """Multiply the optimizer's own rate by `factor`, unless a LearningRateScheduler does."""
+        if factor == self._factor or self.batches.has_rate_scheduler(self.params):
+            return
+        optimizer, ratio = self.model.optimizer, factor / self._factor
+        schedule = rates.schedule_of(optimizer)
+        if schedule is None:
+            optimizer.learning_rate = rates.read_rate(optimizer) * ratio
+        else:
+            if not isinstance(schedule, rates.ScaledSchedule):
+                schedule = rates.ScaledSchedule(schedule, self._factor)
+                rates.innermost(optimizer)._learning_rate = schedule
+                self.model.make_train_function(force=True)
+            schedule.factor.assign(factor)
+        if self.momentum_correction:
+            rates.correct_momentum(optimizer, ratio)
+        self._factor = factor

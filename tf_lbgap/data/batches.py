@@ -1,0 +1,484 @@
+"""The stream that feeds `fit`: every example once per epoch, in batches whose size may change.
+
+`Batches` is a `tf.data.Dataset`, so plain `model.fit(batches)` reads it under any strategy. Three
+modes, of which a user sees only what a callback asks for:
+
+- *alone*: no callback of ours; the batch size is constant and Keras counts the steps itself.
+- *planned*: the sizes of an epoch are known when it begins (a schedule), so batches are made in
+  parallel and ahead of time.
+- *live*: the size may change between any two updates (a criterion, or a user who sets
+  `batches.batch_size`), so each batch is cut when it is wanted and nothing runs ahead.
+
+The order of examples depends on (seed, epoch) alone. The variables here are read by the dataset
+function below at the moment Keras makes the iterator of an epoch; changing them needs no new
+dataset and no new trace.
+"""
+
+import functools
+import weakref
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_lbgap.data.plan import LAST_BATCH, check_batch_size, num_batches
+from tf_lbgap.data.sources import ArraySource, StreamSource, permutation
+from tf_lbgap.data.weights import check_class_weight, fold_class_weight, fold_class_weight_numpy
+
+ALONE, PLANNED, LIVE = 0, 1, 2
+_FIRST_BOUNDARIES = np.zeros(1, np.int64)
+
+
+class Batches(tf.data.Dataset):
+    """Training data whose batch size may change while `fit` runs.
+
+    Use it in place of `x` and `y` in `model.fit`. Alone it behaves like
+    `shuffle().batch(batch_size).prefetch()`; with `callbacks.BatchSizeScheduler` the batch size
+    follows a schedule, epochs end where the data end, and the progress bar knows it.
+
+    Example:
+
+    ```python
+    batches = lb.data.Batches(x, y, batch_size=128, seed=0)
+    model.fit(batches, epochs=3, shuffle=False, callbacks=[
+        lb.callbacks.BatchSizeScheduler(batches, lb.schedules.staircase(128, factor=2, milestones=[1, 2])),
+    ])
+    ```
+
+    Args:
+        x: Inputs: an array of shape (N, ...), or a tuple or dict of such arrays.
+        y: Targets, likewise, or None.
+        sample_weight: Weights, shape (N,), or likewise nested, or None.
+        batch_size: Examples per update, over all replicas, until a callback changes it.
+        seed: Whole number. Equal seeds give equal orders, epoch for epoch.
+        shuffle: Whether each epoch has an order of its own. Defaults to `True`.
+        map: Function applied to each batch in parallel, as in `tf.data.Dataset.map`: it gets the
+            parts of a batch, `map(x, y)`, and returns them. If it has an argument `seed`, it gets a
+            stateless seed of shape (2,) there that depends on (seed, epoch, position) alone; use it
+            with `tf.image.stateless_random_*` to augment reproducibly. Measuring never applies it.
+        class_weight: Dict from class to weight, folded into the sample weights; a class that is
+            not named has weight 1. `fit`'s own `class_weight` cannot be used with a stream.
+        last_batch: What becomes of a remainder smaller than a batch: `"partial"` (a batch of its
+            own), `"merge"` (it joins the batch before it) or `"drop"`.
+
+    Raises:
+        ValueError: If the arrays differ in length, or a value is out of range.
+    """
+
+    def __init__(
+        self,
+        x,
+        y=None,
+        sample_weight=None,
+        *,
+        batch_size,
+        seed=0,
+        shuffle=True,
+        map=None,
+        class_weight=None,
+        last_batch="partial",
+    ):
+        x, y, sample_weight = (_to_arrays(part) for part in (x, y, sample_weight))
+        num_examples = _common_length(x=x, y=y, sample_weight=sample_weight)
+        if class_weight is not None:
+            sample_weight = fold_class_weight_numpy(check_class_weight(class_weight), y, sample_weight)
+        source = ArraySource(_pack(x, y, sample_weight), num_examples, seed=_check_seed(seed), shuffle=shuffle, map=map)
+        self._begin(source, batch_size, last_batch)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset,
+        *,
+        num_examples=None,
+        batch_size,
+        seed=0,
+        shuffle=True,
+        buffer_size=10_000,
+        map=None,
+        class_weight=None,
+        last_batch="partial",
+    ):
+        """Make a stream from an unbatched `tf.data.Dataset`.
+
+        Args:
+            dataset: Yields one example at a time, `x`, `(x, y)` or `(x, y, sample_weight)`, of one shape.
+            num_examples: How many examples make an epoch; may be left out if the data set knows its
+                cardinality. Fewer are an error at the end of the epoch, more are left out with a line.
+            buffer_size: Window of the shuffle, in examples. Below `num_examples` the order is only
+                shuffled locally, as with `tf.data.Dataset.shuffle`.
+            batch_size, seed, shuffle, map, class_weight, last_batch: As in `Batches`.
+
+        Raises:
+            ValueError: If the number of examples is unknown, or known and below `num_examples`.
+        """
+        if not isinstance(dataset, tf.data.Dataset):
+            raise ValueError(f"from_dataset takes an unbatched tf.data.Dataset, not {type(dataset).__name__}.")
+        num_examples = _check_cardinality(dataset, num_examples)
+        if class_weight is not None:
+            dataset = dataset.map(functools.partial(fold_class_weight, check_class_weight(class_weight)))
+        source = StreamSource(
+            dataset, num_examples, seed=_check_seed(seed), shuffle=shuffle, map=map, buffer_size=buffer_size
+        )
+        self = cls.__new__(cls)
+        self._begin(source, batch_size, last_batch)
+        return self
+
+    @classmethod
+    def from_tfds(cls, name, *, split="train", data_dir=None, scale=True, **options):
+        """Make a stream from a split of a TensorFlow Datasets name.
+
+        Args:
+            name: Such as `"cifar10"`; downloaded and prepared if it is not yet.
+            split: Which split. Defaults to `"train"`.
+            data_dir: Where TFDS keeps its files; None is TFDS' default.
+            scale: Whether 8-bit images become float32 in [0, 1]. Defaults to `True`.
+            **options: `batch_size` and the other arguments of `from_dataset`.
+        """
+        from tf_lbgap.data.datasets import supervised_split
+
+        dataset, num_examples = supervised_split(name, split=split, data_dir=data_dir, scale=scale)
+        return cls.from_dataset(dataset, num_examples=num_examples, **options)
+
+    def _begin(self, source, batch_size, last_batch):
+        if last_batch not in LAST_BATCH:
+            raise ValueError(f"last_batch={last_batch!r} must be one of {', '.join(map(repr, LAST_BATCH))}.")
+        self._source, self.last_batch = source, last_batch
+        self._size = check_batch_size(batch_size, self.num_examples)
+        self._resume = None  # (epoch, examples) where the next fit shall start
+        self._position = (0, 0)
+        self._promised = None  # the steps that Keras was told an epoch has
+        self._callbacks = weakref.WeakSet()
+        self._active = self._rate_scheduler = _nobody
+        self._rate_rule = None
+        self.iterators_made = self.cardinality_asked = 0
+        with tf.device("CPU:0"):
+            variable = functools.partial(tf.Variable, dtype=tf.int64, trainable=False)
+            self._mode_variable = variable(ALONE)
+            self._epoch_variable = variable(0)
+            self._start_variable = variable(0)
+            self._size_variable = variable(self._size)
+            self._boundaries_variable = variable(_FIRST_BOUNDARIES, shape=[None])
+            self._ends_variable = variable(_FIRST_BOUNDARIES, shape=[None])  # of the live batches handed out
+        self._mode = ALONE
+        self._inner = _without_hidden_buffers(tf.data.Dataset.from_tensors(0).flat_map(self._epoch_dataset))
+        super().__init__(self._inner._variant_tensor)
+
+    # What tf.data asks of a dataset.
+
+    def _inputs(self):
+        return [self._inner]
+
+    @property
+    def element_spec(self):
+        return self._inner.element_spec
+
+    def __deepcopy__(self, memo):
+        return self  # a copied callback goes on to steer the stream that fit reads
+
+    def __iter__(self):
+        steps = self._promised
+        if self._mode == ALONE and steps is not None and steps != self._steps():
+            raise ValueError(
+                f"batch_size was set to {self._size} while fit was running, and Keras still counts {steps} batches "
+                "per epoch. Add lb.callbacks.BatchSizeScheduler(batches) to fit's callbacks: it keeps count."
+            )
+        self.iterators_made += 1
+        return super().__iter__()
+
+    def cardinality(self):
+        """Return the number of batches per epoch, or UNKNOWN if a batch-size callback steers the stream."""
+        self.cardinality_asked += 1
+        if len(self._callbacks):
+            self._promised = None
+            return tf.constant(tf.data.UNKNOWN_CARDINALITY, tf.int64)
+        if self._resume is not None and self._resume[1]:
+            raise ValueError(
+                f"The stream was set to resume at position {self._resume}, in the middle of an epoch. Add "
+                "lb.callbacks.BatchSizeScheduler(batches) to fit's callbacks: Keras alone cannot count such an epoch."
+            )
+        self._promised = self._steps()
+        return tf.constant(self._promised, tf.int64)
+
+    def _steps(self):
+        return num_batches(self.num_examples, self._size, self.last_batch)
+
+    # The graph side: one call per epoch, when its iterator is asked for the first batch.
+
+    @tf.autograph.experimental.do_not_convert
+    def _epoch_dataset(self, _):
+        mode = self._mode_variable.read_value()
+        epoch, start = self._epoch_variable.read_value(), self._start_variable.read_value()
+        alone = tf.equal(mode, ALONE)
+
+        def advance():
+            return tf.group(self._epoch_variable.assign(epoch + 1), self._start_variable.assign(0))
+
+        with tf.control_dependencies([epoch, start]):
+            advanced = tf.cond(alone, advance, tf.no_op)
+        with tf.control_dependencies([advanced]):
+            boundaries = tf.switch_case(
+                tf.cast(mode, tf.int32),
+                [
+                    lambda: self._constant_boundaries(start),
+                    self._boundaries_variable.read_value,
+                    lambda: tf.constant(_FIRST_BOUNDARIES),
+                ],
+            )
+            live_start = tf.where(tf.equal(mode, LIVE), start, self.num_examples)
+        planned = self._source.planned(epoch, boundaries)
+        if self._needs_planning:
+            return planned
+        live = self._source.live(epoch, live_start, self._size_variable, self._note_end, self.last_batch)
+        return planned.concatenate(live)
+
+    def _note_end(self, index, end):
+        return self._ends_variable.scatter_nd_update(tf.reshape(index, [1, 1]), tf.reshape(end, [1]))
+
+    @property
+    def _needs_planning(self):
+        return self.last_batch == "merge" and isinstance(self._source, StreamSource)
+
+    def _constant_boundaries(self, start):
+        size, stop = self._size_variable.read_value(), tf.constant(self.num_examples, tf.int64)
+        if self.last_batch == "drop":
+            return tf.range(start, stop + 1, size)
+        if self.last_batch == "merge":
+            return tf.concat([tf.range(start, tf.maximum(stop - size + 1, start + 1), size), [stop]], 0)
+        return tf.concat([tf.range(start, stop, size), [stop]], 0)
+
+    # What a user asks.
+
+    @property
+    def num_examples(self):
+        """N, the examples of an epoch."""
+        return self._source.num_examples
+
+    @property
+    def seed(self):
+        """The seed of the order."""
+        return self._source.seed
+
+    @property
+    def batch_size(self):
+        """Examples per update. Set it between fits, or during a fit that `BatchSizeScheduler(batches)` watches."""
+        return self._size
+
+    @batch_size.setter
+    def batch_size(self, size):
+        size = check_batch_size(size, self.num_examples)
+        if self._mode == PLANNED:
+            raise ValueError(
+                f"batch_size={size} was set while a schedule steers the stream. Give the schedule a step there, "
+                "or leave it out, BatchSizeScheduler(batches), to set the size by hand."
+            )
+        self._size = size
+        self._size_variable.assign(size)
+
+    @property
+    def position(self):
+        """(epoch, examples of it that were used for updates), kept by the batch-size callback.
+
+        Save it with the weights. Setting it makes the next `fit`, called with `initial_epoch=epoch`,
+        start there. The order of examples is that of an uninterrupted run.
+        """
+        return self._position
+
+    @position.setter
+    def position(self, position):
+        epoch, examples = (int(part) for part in position)
+        if epoch < 0 or not 0 <= examples < self.num_examples:
+            raise ValueError(
+                f"position={tuple(position)} must be (epoch, examples) with 0 <= examples < {self.num_examples}."
+            )
+        self._position = self._resume = (epoch, examples)
+        self._epoch_variable.assign(epoch)
+        self._start_variable.assign(examples)
+
+    def order(self, epoch):
+        """Return the examples' indices in the order of an epoch, int64 of shape (N,); arrays only."""
+        if not isinstance(self._source, ArraySource):
+            raise ValueError("order() needs a stream made from arrays; a tf.data.Dataset has no indices.")
+        if not self._source.shuffle:
+            return np.arange(self.num_examples)
+        return permutation(self.num_examples, self.seed, epoch).numpy()
+
+    def in_order(self, batch_size=None):
+        """Return a plain `tf.data.Dataset`: all examples once, as stored, without `map`. Measures read this.
+
+        Args:
+            batch_size: Examples per batch. Defaults to the stream's.
+        """
+        return self._source.in_order(batch_size or self._size)
+
+    # What callbacks ask. `claim` at construction, since Keras counts the steps before any hook runs.
+
+    def claim(self, callback):
+        """Let a batch-size callback steer the stream: from now on Keras is not told a number of steps."""
+        self._callbacks.add(callback)
+
+    def steer(self, callback, live, rate_rule=None):
+        """Begin a fit under a batch-size callback, planned or live; `rate_rule` maps a size to the rate's factor."""
+        rival = self._active()
+        if rival is not None and rival is not callback and rival.params is callback.params:
+            raise ValueError(
+                f"Two batch-size callbacks steer one stream: {type(rival).__name__} and {type(callback).__name__}. "
+                "Keep one; join() of lb.schedules puts schedules one after the other."
+            )
+        if live and self._needs_planning:
+            raise ValueError('last_batch="merge" needs a schedule, for a stream from a tf.data.Dataset is merged ahead.')
+        self._active, self._rate_rule = weakref.ref(callback), rate_rule
+        self._set_mode(LIVE if live else PLANNED)
+
+    def resume_at(self, epoch):
+        """Return the position in `epoch` from which it shall be read: 0, unless `position` was set."""
+        resume, self._resume = self._resume, None
+        return resume[1] if resume and resume[0] == epoch else 0
+
+    def begin_epoch(self, epoch, start, batch_size, boundaries=None):
+        """Say what the next iterator holds: `boundaries` if planned, else batches from `start` on."""
+        self._epoch_variable.assign(epoch)
+        self._start_variable.assign(start)
+        if boundaries is None:
+            self._ends_variable.assign(np.zeros(self.num_examples + 1, np.int64))
+        else:
+            self._boundaries_variable.assign(boundaries)
+        self.record(epoch, start, batch_size)
+
+    def live_end(self, index):
+        """Return the position at which live batch `index` of the epoch ends, or 0 if it was not handed out."""
+        return int(self._ends_variable.sparse_read([index]).numpy()[0])
+
+    def record(self, epoch, examples, batch_size):
+        """Note how far training is and which size the next update has."""
+        self._position = (epoch, examples) if examples < self.num_examples else (epoch + 1, 0)
+        self._size = batch_size
+
+    def end_fit(self):
+        """Give the stream back to Keras."""
+        self._active, self._rate_rule = _nobody, None
+        self._set_mode(ALONE)
+        self._size_variable.assign(self._size)
+        self._epoch_variable.assign(self._position[0])
+        self._start_variable.assign(0)
+
+    def set_rate_scheduler(self, callback):
+        """Let a callback write schedule(progress) x `learning_rate_factor` into the optimizer."""
+        self._rate_scheduler = weakref.ref(callback)
+
+    def has_rate_scheduler(self, params):
+        """Return whether such a callback takes part in the fit that has these params."""
+        callback = self._rate_scheduler()
+        return callback is not None and callback.params is params
+
+    @property
+    def learning_rate_factor(self):
+        """What the rate is multiplied by for the size in force; 1 unless a batch-size callback says otherwise."""
+        return self._rate_rule(self._size) if self._rate_rule else 1.0
+
+    @property
+    def progress(self):
+        """Epochs until the next update, a float: the argument of schedules."""
+        epoch, examples = self._position
+        return epoch + examples / self.num_examples
+
+    def _set_mode(self, mode):
+        self._mode = mode
+        self._mode_variable.assign(mode)
+
+    @property
+    def is_steered(self):
+        """Whether a batch-size callback steers the fit that is running."""
+        return self._mode != ALONE
+
+
+def _nobody():
+    return None
+
+
+def _refuse(name, instead):
+    def refused(self, *args, **kwargs):
+        function = getattr(args[0], "__module__", "") if args else ""
+        if name == "map" and function.startswith("tensorflow."):  # a strategy takes the batches apart
+            return tf.data.Dataset.map(self, *args, **kwargs)
+        if name == "map" and function.startswith("keras."):
+            raise ValueError("fit was given class_weight: give it to the stream instead, Batches(..., class_weight=).")
+        raise ValueError(f"Batches.{name}() would hide the stream from fit and its callbacks. {instead}")
+
+    refused.__doc__ = f"Refused: {instead}"
+    return refused
+
+
+for _name, _instead in {
+    "map": "To augment, give Batches(..., map=function).",
+    "repeat": "fit(batches, epochs=...) already reads it once per epoch.",
+    "shuffle": "It is shuffled already, seeded by Batches(..., seed=).",
+    "batch": "It is batched already: give Batches(..., batch_size=).",
+    "rebatch": "It is batched already: give Batches(..., batch_size=).",
+    "unbatch": "Use batches.in_order(1).unbatch() for single examples.",
+    "prefetch": "It prefetches by itself where that is exact.",
+    "cache": "Cache the data set that you give to Batches.from_dataset.",
+    "filter": "Filter the data before you give them to Batches.",
+}.items():
+    setattr(Batches, _name, _refuse(_name, _instead))
+
+
+def _without_hidden_buffers(dataset):
+    # Both rewrites put buffers into the live path, and a new size would hold two batches late.
+    options = tf.data.Options()
+    options.experimental_optimization.inject_prefetch = False
+    options.experimental_optimization.map_parallelization = False
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return dataset.with_options(options)
+
+
+def _pack(x, y, sample_weight):
+    if sample_weight is not None:
+        return (x, y, sample_weight)
+    if y is not None:
+        return (x, y)
+    return (x,) if isinstance(x, (tuple, list)) else x
+
+
+def _to_arrays(part):
+    """Return nested arrays; as in Keras, a list of arrays is several inputs and a list of numbers one array."""
+    if isinstance(part, dict):
+        return {name: _to_arrays(value) for name, value in part.items()}
+    if isinstance(part, (tuple, list)) and part and all(np.ndim(value) and hasattr(value, "shape") for value in part):
+        return tuple(np.asarray(value) for value in part)
+    return part if part is None else np.asarray(part)
+
+
+def _common_length(**parts):
+    lengths = {}
+    for name, part in parts.items():
+        for path, array in keras.tree.flatten_with_path(part) if part is not None else ():
+            label = name + "".join(f"[{key!r}]" for key in path)
+            if not np.ndim(array):
+                raise ValueError(f"{label}={array!r} is not an array of examples.")
+            lengths[label] = np.shape(array)[0]
+    if len(set(lengths.values())) != 1 or not min(lengths.values()):
+        told = ", ".join(f"{label} has {length}" for label, length in lengths.items())
+        raise ValueError(f"Batches needs arrays with one row per example, of equal length and not empty: {told}.")
+    return next(iter(lengths.values()))
+
+
+def _check_seed(seed):
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise ValueError(f"seed={seed!r} must be a whole number.")
+    return int(seed)
+
+
+def _check_cardinality(dataset, num_examples):
+    known = int(dataset.cardinality())
+    if num_examples is None:
+        if known < 0:
+            raise ValueError(
+                "The data set does not know how many examples it holds: give from_dataset(..., num_examples=)."
+            )
+        num_examples = known
+    if isinstance(num_examples, bool) or not isinstance(num_examples, (int, np.integer)) or num_examples < 1:
+        raise ValueError(f"num_examples={num_examples!r} must be a whole number of at least 1.")
+    if 0 <= known < num_examples:
+        raise ValueError(f"num_examples={num_examples}, but the data set holds {known}. Pass num_examples={known}.")
+    return int(num_examples)
