@@ -35,7 +35,11 @@ def recording_model(**compile_options):
     """Return a compiled model; `model.layers[0].seen` is the list of id arrays, one per batch."""
     recorder = Recorder()
     model = keras.Sequential([keras.Input((1,)), recorder, keras.layers.Dense(1, kernel_initializer="ones")])
-    options = {"optimizer": keras.optimizers.SGD(RATE, weight_decay=DECAY), "loss": no_loss, **compile_options}
+    options = {
+        "optimizer": keras.optimizers.SGD(RATE, weight_decay=DECAY),
+        "loss": no_loss,
+        **compile_options,
+    }
     model.compile(**options)
     return model
 

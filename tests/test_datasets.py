@@ -265,7 +265,7 @@ def test_fashion_mnist_subset_of_all_is_a_permutation_and_equal_seeds_agree(tmp_
 
 def test_fashion_mnist_prepares_once_and_anew_when_a_file_changes(tmp_path):
     folder, data_dir = tmp_path / "idx", tmp_path / "tfds"
-    write_folder(folder)
+    write_folder(folder, suffix="")
     datasets.fashion_mnist(folder=folder, data_dir=data_dir)
     (first,) = data_dir.rglob("*train.tfrecord*")
     stamp = first.stat().st_mtime_ns
@@ -273,7 +273,7 @@ def test_fashion_mnist_prepares_once_and_anew_when_a_file_changes(tmp_path):
     assert [p.stat().st_mtime_ns for p in data_dir.rglob("*train.tfrecord*")] == [stamp]
 
     # Same sizes, same times, one label changed.
-    path = folder / "train-labels-idx1-ubyte.gz"
+    path = folder / "train-labels-idx1-ubyte"
     before, labels = path.stat(), np.arange(13) % 10
     write_idx(path, labels)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))

@@ -67,8 +67,37 @@ class Schedule:
             >>> exponential(0.1, factor=0.97, every=2.4).get_config()
             {'call': 'schedules.exponential', 'initial': 0.1, 'factor': 0.97, 'every': 2.4}
         """
-        values = {name: _config(value) for name, value in self.arguments}
+        values = {name: get_config(value) for name, value in self.arguments}
         return {"call": f"schedules.{self.function.__name__}", **values}
+
+
+def get_config(value):
+    """Return a schedule as the plain dict that `from_config` reads; lists and numbers stay as they are.
+
+    Args:
+        value: A schedule of this module, or a user's own function at the top level of a module, which
+            becomes `{"call": "module:function"}`.
+
+    Raises:
+        ValueError: If it is a lambda, or another function that cannot be imported by name.
+    """
+    if isinstance(value, tuple):
+        return [get_config(item) for item in value]
+    if isinstance(value, Schedule):
+        return value.get_config()
+    if not callable(value):
+        return value
+    path = f"{getattr(value, '__module__', None)}:{getattr(value, '__qualname__', None)}"
+    try:
+        found = _imported(path)
+    except ValueError:
+        found = None
+    if found is not value:
+        raise ValueError(
+            f"{_text(value)} cannot be written to a config, because it cannot be imported by name. "
+            f"Define it with def at the top level of a module."
+        )
+    return {"call": path}
 
 
 def from_config(config):
@@ -329,26 +358,6 @@ def _text(value):
     if isinstance(value, tuple):
         return f"[{', '.join(map(_text, value))}]"
     return value.__qualname__ if inspect.isroutine(value) else repr(value)
-
-
-def _config(value):
-    if isinstance(value, tuple):
-        return [_config(item) for item in value]
-    if isinstance(value, Schedule):
-        return value.get_config()
-    if not callable(value):
-        return value
-    path = f"{getattr(value, '__module__', None)}:{getattr(value, '__qualname__', None)}"
-    try:
-        found = _imported(path)
-    except ValueError:
-        found = None
-    if found is not value:
-        raise ValueError(
-            f"{_text(value)} cannot be written to a config, because it cannot be imported by name. "
-            f"Define it with def at the top level of a module."
-        )
-    return {"call": path}
 
 
 def _from_nested(value):

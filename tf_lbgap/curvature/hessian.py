@@ -160,12 +160,8 @@ class HessianOperator:
         self._accept(signature_of(batch))
         if self._products is None:
             vectors = tf.TensorSpec([None, self.shape[0]], self.dtype)
-            self._products = tf.function(
-                self._products_of_batch,
-                input_signature=[self._signature, vectors],
-                autograph=False,
-                jit_compile=False,
-            )
+            function = tf.function(self._products_of_batch, autograph=False, jit_compile=False)
+            self._products = function.get_concrete_function(self._signature, vectors)
         return self._products
 
     def _products_of_batch(self, batch, vectors):

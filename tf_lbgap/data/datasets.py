@@ -248,7 +248,7 @@ def _read(builder, split, chosen=None):
     x, y = (np.concatenate(parts) for parts in zip(*dataset.as_numpy_iterator(), strict=True))
     if chosen is not None:
         x, y = x[chosen], y[chosen]
-    scale = np.float32(255)
+    scale = np.float32(255 if x.dtype == np.uint8 else 1)
     return np.divide(x, scale, dtype=np.float32), y.astype(np.int64)
 
 
