@@ -4,8 +4,23 @@ The mean loss here is one call of the Keras loss on all examples at once, and it
 first derivatives, so it knows nothing of batches, of second-order tapes, or of replaced moments.
 """
 
+import contextlib
+
+import keras
 import numpy as np
 import tensorflow as tf
+
+
+@contextlib.contextmanager
+def floatx(name):
+    """Layers, losses and data in this float type; float32 afterwards."""
+    keras.config.set_floatx(name)
+    keras.config.set_dtype_policy(name)  # else new layers keep the type of the first
+    try:
+        yield
+    finally:
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")
 
 
 def mean_loss(model, loss, x, y, sample_weight=None):

@@ -8,21 +8,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from cases import CASES, cut, layer_normalization, mlp_sparse_crossentropy
-from references import finite_difference_hessian, jacobian_hessian, mean_loss
+from references import finite_difference_hessian, floatx, jacobian_hessian, mean_loss
 
 from tf_lbgap.curvature import HessianOperator, exact_second_derivatives, second_order
 
 layers = keras.layers
 
 
-def set_floatx(floatx):
-    keras.config.set_floatx(floatx)
-    keras.config.set_dtype_policy(floatx)  # else layers may keep an earlier one
-
-
 @pytest.fixture
 def float64():
-    set_floatx("float64")
+    with floatx("float64"):
+        yield
 
 
 def dense(operator):
@@ -87,15 +83,15 @@ def test_hessian_equals_the_jacobian_of_the_gradient(float64, case):
 def test_float32_agrees_with_float64_to_its_rounding(case):
     """1e-5 = 80 units of float32's last place: a dozen operations deep, each with sums over up to 50 terms."""
     weights, products = None, []
-    for floatx in ("float64", "float32"):
-        set_floatx(floatx)
-        model, loss, data = case()
-        model.set_weights(weights or model.get_weights())
-        weights = model.get_weights()
-        operator = HessianOperator(model, loss, cut(data))
-        assert operator.dtype == floatx
-        V = np.random.default_rng(0).normal(size=(operator.shape[0], 10))
-        products.append(operator @ V)
+    for name in ("float64", "float32"):
+        with floatx(name):
+            model, loss, data = case()
+            model.set_weights(weights or model.get_weights())
+            weights = model.get_weights()
+            operator = HessianOperator(model, loss, cut(data))
+            assert operator.dtype == name
+            V = np.random.default_rng(0).normal(size=(operator.shape[0], 10))
+            products.append(operator @ V)
     assert relative_error(products[1], products[0]) < 1e-5
 
 
@@ -168,15 +164,15 @@ def test_named_loss_aligns_ranks_as_fit_does(float64):
 
 
 def test_regularization_is_left_out_unless_asked_for_and_then_counted_once(float64):
-    """0.3 |w|² adds 0.6 to the diagonal, whatever the number of batches."""
+    """1/4 |w|² adds 1/2 to the diagonal, whatever the number of batches."""
     x, y = np.random.default_rng(0).normal(size=(5, 3)), np.zeros((5, 1))
-    penalty = keras.regularizers.L2(0.3)
+    penalty = keras.regularizers.L2(0.25)
     model = keras.Sequential([keras.Input((3,)), layers.Dense(1, use_bias=False, kernel_regularizer=penalty)])
     batches = [(x[:2], y[:2]), (x[2:], y[2:])]
     gram = 2 / 5 * x.T @ x
     np.testing.assert_allclose(dense(HessianOperator(model, "mse", batches)), gram, rtol=1e-12)
     with_penalty = HessianOperator(model, "mse", batches, regularization=True)
-    np.testing.assert_allclose(dense(with_penalty), gram + 0.6 * np.eye(3), rtol=1e-12)
+    np.testing.assert_allclose(dense(with_penalty), gram + 0.5 * np.eye(3), rtol=1e-12)
 
 
 def test_one_trace_serves_new_weights_and_batches_of_three_sizes(traces):

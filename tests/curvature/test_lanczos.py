@@ -5,7 +5,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from references import symmetric
+from references import floatx, symmetric
 
 from tf_lbgap.curvature import DenseOperator, HessianOperator, top_eigenpairs
 
@@ -68,6 +68,18 @@ def test_an_eigenvalue_is_found_as_often_as_it_occurs_when_few_are_distinct(spec
         assert pairs.num_products == operator.num_products < 30
 
 
+def test_starting_again_inside_tight_clusters_loses_no_accuracy():
+    """A loose tolerance ends the first start at the clusters' centres; what it left out is kept account of.
+
+    Without that account the bounds stay as they were at the restart: 27 products, and errors of 2e-4.
+    """
+    rng = np.random.default_rng(0)
+    spectrum = np.r_[5 + 1e-3 * rng.normal(size=5), 1 + 1e-3 * rng.normal(size=15), np.full(20, 2.0)]
+    pairs = top_eigenpairs(DenseOperator(symmetric(spectrum)), 6, tolerance=1e-2)
+    np.testing.assert_allclose(pairs.values, wanted(spectrum, 6, "largest"), atol=1e-6)
+    assert pairs.converged.all() and pairs.num_products <= 20
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("spectrum", [DECAY, INDEFINITE, COPIES], ids=["decay", "indef", "copies"])
 def test_all_n_eigenvalues_equal_those_of_numpy(spectrum, dtype):
@@ -77,6 +89,7 @@ def test_all_n_eigenvalues_equal_those_of_numpy(spectrum, dtype):
         pairs.values, np.sort(spectrum)[::-1], atol=1e-5 if dtype == "float32" else 1e-12
     )
     assert pairs.converged.all() and pairs.num_products == 40
+    np.testing.assert_allclose(pairs.vectors @ pairs.vectors.T, np.eye(40), atol=20 * np.finfo(dtype).eps)
 
 
 def test_a_number_is_its_own_eigenvalue():
@@ -147,12 +160,11 @@ def test_bounds_hold_for_the_hessian_of_a_network_of_785_weights_over_50_seeds()
     """Products in float32; the truth is the Hessian of the same weights in float64, by a dense eigensolver."""
     model, loss, data = network()
     operator = HessianOperator(model, loss, data)
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    double, loss, _ = network()
-    double.set_weights(model.get_weights())
-    exact = HessianOperator(double, loss, data) @ np.eye(785)
-    assert np.abs(exact - exact.T).max() < 1e-14 * np.abs(exact).max() * 10
+    with floatx("float64"):
+        double, loss, _ = network()
+        double.set_weights(model.get_weights())
+        exact = HessianOperator(double, loss, data) @ np.eye(785)
+    assert np.abs(exact - exact.T).max() < 1e-13 * np.abs(exact).max()
     eigenvalues = np.linalg.eigvalsh(exact)[::-1]
     assert operator.shape == (785, 785)
     for seed in range(50):

@@ -46,7 +46,7 @@ def exact_second_derivatives():
         ...         inner.watch(x)
         ...         variance = tf.nn.moments(x, [0])[1]   # (x0 - x1)² / 4
         ...     gradient = inner.gradient(variance, x)
-        >>> outer.jacobian(gradient, x).numpy()           # without the context: [[1, 0], [0, 1]] / 1
+        >>> outer.jacobian(gradient, x).numpy()           # without the context: [[1, 0], [0, 1]]
         array([[ 0.5, -0.5],
                [-0.5,  0.5]], dtype=float32)
     """

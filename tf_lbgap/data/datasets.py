@@ -11,6 +11,7 @@ once data is read), so that `digits` costs neither.
 
 import dataclasses
 import difflib
+import functools
 import numbers
 import os
 import pathlib
@@ -131,6 +132,35 @@ def from_tfds(name, *, num_train=None, seed=0, data_dir=None, train="train", tes
     return _load(builder, name, num_train, seed, train, test)
 
 
+def supervised_split(name, *, split="train", data_dir=None, scale=True):
+    """Loads one split of a TFDS name as a stream of single examples, for `Batches.from_tfds`.
+
+    Args:
+        name: Of the data set, as in `tfds.load`.
+        split: Name of the split, or a slice such as `"train[:90%]"`.
+        data_dir: Where TFDS keeps its copies. Defaults to TFDS' own choice.
+        scale: Whether uint8 becomes float32, divided by 255.
+
+    Returns:
+        An unbatched `tf.data.Dataset` of (x, label) in storage order, and the number of its examples.
+
+    Raises:
+        ValueError, RuntimeError: As `from_tfds`.
+    """
+    import tensorflow as tf
+
+    builder = _builder(name, data_dir)
+    _check_features(builder, name)
+    if not builder.is_prepared():
+        _check_splits(builder, name, split)
+        _prepare(builder, name)
+    _check_splits(builder, name, split)
+    dataset = builder.as_dataset(split=split, as_supervised=True, shuffle_files=False)
+    if scale and dataset.element_spec[0].dtype == tf.uint8:
+        dataset = dataset.map(lambda x, y: (tf.cast(x, tf.float32) / 255.0, y), num_parallel_calls=tf.data.AUTOTUNE)
+    return dataset, builder.info.splits[split].num_examples
+
+
 def _builder(name, data_dir):
     import tensorflow_datasets as tfds
 
@@ -244,12 +274,24 @@ def _load(builder, name, num_train, seed, train, test):
 
 def _read(builder, split, chosen=None):
     """All examples of a split in storage order, or those at the positions `chosen`, as float32 and int64."""
-    dataset = builder.as_dataset(split=split, as_supervised=True, batch_size=1000, shuffle_files=False)
-    x, y = (np.concatenate(parts) for parts in zip(*dataset.as_numpy_iterator(), strict=True))
+    x, y = _stored(str(builder.data_path), split, _Unhashed(builder))
     if chosen is not None:
         x, y = x[chosen], y[chosen]
     scale = np.float32(255 if x.dtype == np.uint8 else 1)
     return np.divide(x, scale, dtype=np.float32), y.astype(np.int64)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Unhashed:
+    builder: object = dataclasses.field(compare=False)
+
+
+@functools.lru_cache(maxsize=2)  # an experiment asks for the same two splits once per seed and arm
+def _stored(path, split, unhashed):
+    dataset = unhashed.builder.as_dataset(
+        split=split, as_supervised=True, batch_size=1000, shuffle_files=False
+    )
+    return tuple(np.concatenate(parts) for parts in zip(*dataset.as_numpy_iterator(), strict=True))
 
 
 def _check_memory(builder, name, num_train, train, test):

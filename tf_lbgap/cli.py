@@ -1,0 +1,69 @@
+"""The command line: `lbgap`, or `python -m tf_lbgap`."""
+
+import argparse
+import os
+import sys
+
+
+def main(arguments=None):
+    """Run a command and return its exit code: 0, 1 if training failed, 2 for a mistake in what was typed."""
+    options = _parser().parse_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow, which else greets with a page of lines
+    from tf_lbgap.experiment import ConfigError, RunFailed
+
+    try:
+        return options.command(options)
+    except (ConfigError, RunFailed) as error:
+        print(f"lbgap: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    except KeyboardInterrupt:
+        print("\nlbgap: stopped; what finished is kept, and the same command goes on from there.", file=sys.stderr)
+        return 130
+
+
+def _parser():
+    from tf_lbgap import __version__
+
+    parser = argparse.ArgumentParser(prog="lbgap", description="Large-batch training and the generalization gap.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser(
+        "run",
+        help="train the arms of a YAML file and print a table",
+        description="Train every arm of a YAML file with every seed, write a run directory, print a table.",
+    )
+    run.add_argument("config", help="YAML file, such as configs/quickstart.yaml")
+    run.add_argument("overrides", nargs="*", metavar="key=value", help="such as seeds=10 or arms.small.batch_size=8")
+    run.add_argument("--jobs", type=_positive, default=1, metavar="N", help="processes that train at the same time")
+    run.add_argument("--again", action="store_true", help="train anew what is finished")
+    run.add_argument("--quiet", action="store_true", help="print the table and the paths only")
+    run.set_defaults(command=_run)
+    return parser
+
+
+def _positive(text):
+    number = int(text) if text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return number
+
+
+def _run(options):
+    from rich.console import Console
+
+    from tf_lbgap import experiment, report
+    from tf_lbgap.progress import Bars
+
+    loaded = experiment.load(options.config, options.overrides)
+    console = Console(highlight=False)
+    with Bars(console, quiet=options.quiet) as bars:
+        rows = experiment.run(loaded, jobs=options.jobs, again=options.again, listen=bars)
+    console.print(report.results_table(loaded, rows))
+    differences = report.differences_table(loaded, rows)
+    if differences is not None:
+        console.print(differences)
+    console.print(report.sentence(loaded, rows), soft_wrap=True)
+    for name in ("results.json", "results.csv", "config.yaml"):
+        console.print(os.path.join(loaded.output, name), soft_wrap=True)
+    console.print(f"curves: tensorboard --logdir {loaded.output}", soft_wrap=True)
+    return 0

@@ -1,0 +1,317 @@
+"""One arm of an experiment: a model that is compiled once, and trained anew for each seed.
+
+What a seed decides: the split of the data, the initial weights, the order of examples, and dropout
+masks. A seed gives the same numbers whichever seeds ran before it in the process.
+"""
+
+import functools
+import inspect
+import math
+
+import keras
+import numpy as np
+
+from tf_lbgap import batch_normalization, callbacks, curvature, data, schedules
+from tf_lbgap.experiment.calls import ConfigError, is_call, make, make_function, resolve
+from tf_lbgap.experiment.clock import Clock, TimedSteps
+from tf_lbgap.experiment.evaluation import Evaluation
+
+UNLIMITED = 10**6  # epochs, where something else ends training
+
+
+class Arm:
+    """Trains and judges one arm.
+
+    Args:
+        config: The arm's dict, with the keys of `config.DEFAULTS`.
+        equal: What is held equal between arms: a key of `config.EQUAL`.
+        measure: `config.Measure`.
+    """
+
+    def __init__(self, config, equal, measure):
+        self.config, self.equal, self.measure = config, equal, measure
+        self._model = None
+
+    def run(self, seed, *, folder=None, progress=None):
+        """Train with a seed and return its results.
+
+        Args:
+            seed: Whole number.
+            folder: Where weights and TensorBoard events go; None writes nothing.
+            progress: Function (fraction, text) that is told how far training is.
+
+        Returns:
+            Dict of plain numbers: a row of `results.json`.
+        """
+        self._clock = Clock()
+        split = load_split(self.config["data"], seed)
+        with self._clock.part("compile"):
+            self._prepare(split, seed)
+        batches = self._batches(split, seed)
+        stop = self._stop(batches, split)
+        with self._clock.part("train"):
+            self._model.fit(
+                batches,
+                epochs=self._epochs,
+                shuffle=False,
+                verbose=0,
+                callbacks=self._callbacks(batches, stop, split, folder, progress),
+            )
+        result = self._judge(split, seed)
+        epoch, examples = batches.position
+        result |= {
+            "updates": int(self._model.optimizer.iterations.numpy()),
+            "examples": epoch * batches.num_examples + examples,
+            "epochs": epoch + examples / batches.num_examples,
+            "reached": bool(getattr(stop, "reached", True)),
+        }
+        if folder is not None:
+            self._model.save_weights(folder / "model.weights.h5")
+        seconds = {f"seconds_{part}": value for part, value in self._clock.seconds.items()}
+        return {"seed": seed, **result, "seconds": sum(seconds.values()), **seconds}
+
+    # Preparing a seed.
+
+    def _prepare(self, split, seed):
+        config = self.config
+        fresh = make_model(config["model"], split, seed)
+        if self._model is None:
+            self.loss = make(config["loss"])
+            self._model = fresh
+            self._evaluation = Evaluation(fresh, self.loss)
+            self._hessian = None
+            fresh.compile(
+                make(config["optimizer"]),
+                self.loss,
+                metrics=["accuracy"] if _is_classification(split) else [],
+                jit_compile=config["jit_compile"],
+                steps_per_execution=config["steps_per_execution"],
+            )
+            fresh.optimizer.build(fresh.trainable_variables)
+            self._untouched = [variable.numpy() for variable in fresh.optimizer.variables]
+            fresh.make_train_function()
+            fresh.train_function = TimedSteps(fresh.train_function, lambda: self._clock, fresh)
+        else:
+            _copy_variables(fresh, self._model)
+            for variable, value in zip(self._model.optimizer.variables, self._untouched, strict=True):
+                variable.assign(value)
+        rate = config["learning_rate"]
+        if rate is not None and not is_call(rate):
+            self._model.optimizer.learning_rate = _positive_rate(rate)
+
+    def _batches(self, split, seed):
+        config = self.config
+        size = config["batch_size"]
+        self._schedule = as_schedule(size, "batch_size") if is_call(size) else None
+        first = size if self._schedule is None else min(round(self._schedule(0.0)), config["maximum"] or math.inf)
+        augment = config["map"] and make_function(config["map"])
+        return data.Batches(
+            split.x_train, split.y_train, batch_size=first, seed=seed, map=augment, last_batch=config["last_batch"]
+        )
+
+    def _callbacks(self, batches, stop, split, folder, progress):
+        config = self.config
+        schedule = self._schedule or schedules.constant(batches.batch_size)
+        result = [
+            callbacks.BatchSizeScheduler(
+                batches,
+                schedule,
+                maximum=config["maximum"],
+                multiple_of=config["multiple_of"],
+                sizes=config["sizes"],
+                learning_rate=config["scale_learning_rate"],
+                momentum_correction=config["momentum_correction"],
+            )
+        ]
+        if is_call(config["learning_rate"]):
+            rate = as_schedule(config["learning_rate"], "learning_rate")
+            result.append(
+                callbacks.LearningRateScheduler(batches, rate, momentum_correction=config["momentum_correction"])
+            )
+        result += [stop, keras.callbacks.TerminateOnNaN()] if stop else [keras.callbacks.TerminateOnNaN()]
+        if folder is not None:
+            if self.measure.validation_examples:
+                result.append(_Validation(functools.partial(self._validate, split)))
+            result.append(keras.callbacks.TensorBoard(folder, write_graph=False, update_freq="epoch"))
+        if progress is not None:
+            result.append(_Progress(batches, self._fraction, stop, progress))
+        return result
+
+    # When to stop.
+
+    @property
+    def _epochs(self):
+        if self.equal in ("loss", "epochs", "tuned"):
+            return self.config["epochs"]
+        return UNLIMITED
+
+    def _stop(self, batches, split):
+        if self.equal == "loss":
+            sample = first_examples(split.x_train, split.y_train, self.measure.check_examples)
+            return callbacks.TargetLoss(batches, self.config["target_loss"], lambda: self._clean_loss(sample))
+        if self.equal == "updates":
+            return _StopAfterUpdates(self.config["updates"])
+        if self.equal == "seconds":
+            return _StopAfterSeconds(self.config["seconds"], lambda: self._clock.seconds["train"])
+        return None
+
+    def _clean_loss(self, sample):
+        with self._clock.part("evaluate"), batch_normalization.recalibrated(self._model, sample):
+            return self._evaluation(*sample)[0]
+
+    def _validate(self, split):
+        sample = first_examples(split.x_test, split.y_test, self.measure.validation_examples)
+        with self._clock.part("evaluate"):
+            return self._evaluation(*sample)
+
+    def _fraction(self, batches, stop):
+        if self.equal == "updates":
+            return int(self._model.optimizer.iterations.numpy()) / self.config["updates"]
+        if self.equal == "seconds":
+            return self._clock.seconds["train"] / self.config["seconds"]
+        return batches.progress / self.config["epochs"]
+
+    # Judging the result.
+
+    def _judge(self, split, seed):
+        model, train = self._model, (split.x_train, split.y_train)
+        with self._clock.part("evaluate"):
+            batch_normalization.recalibrate(model, _in_chunks(*train))
+            train_loss, train_accuracy = self._evaluation(*train)
+            test_loss, test_accuracy = self._evaluation(split.x_test, split.y_test)
+        result = {
+            "test_accuracy": test_accuracy,
+            "test_loss": test_loss,
+            "train_accuracy": train_accuracy,
+            "train_loss": train_loss,
+        }
+        if self.measure.top_eigenvalue_examples:
+            with self._clock.part("measure"):
+                result |= self._top_eigenvalue(first_examples(*train, self.measure.top_eigenvalue_examples))
+        return result
+
+    def _top_eigenvalue(self, sample):
+        chunks = _in_chunks(*sample)
+        if not np.isfinite([np.sum(v.numpy()) for v in self._model.trainable_variables]).all():
+            return {"top_eigenvalue": math.nan, "top_eigenvalue_residual": math.nan, "top_eigenvalue_converged": False}
+        if self._hessian is None:
+            self._hessian = curvature.HessianOperator(self._model, self.loss, chunks)
+        else:
+            self._hessian.batches = chunks
+        pairs = curvature.top_eigenpairs(self._hessian, 1, tolerance=self.measure.tolerance, seed=0)
+        return {
+            "top_eigenvalue": float(pairs.values[0]),
+            "top_eigenvalue_residual": float(pairs.residuals[0]),
+            "top_eigenvalue_converged": bool(pairs.converged[0]),
+        }
+
+
+def load_split(config, seed):
+    """Return the `Split` that a data call gives for a seed."""
+    split = make(config, seed=seed)
+    if isinstance(split, (tuple, list)) and len(split) == 2:
+        (x_train, y_train), (x_test, y_test) = split
+        split = data.datasets.Split(x_train, y_train, x_test, y_test, name=str(config["call"]))
+    if not hasattr(split, "x_train"):
+        raise ConfigError(
+            f"data: {config['call']} returned {type(split).__name__}, but should return a tf_lbgap.data.datasets.Split or "
+            "((x_train, y_train), (x_test, y_test))."
+        )
+    return split
+
+
+def make_model(config, split, seed):
+    """Return the un-compiled model of a seed, built for the data."""
+    if not is_call(config):
+        raise ConfigError(f"model: {config!r} must be a call, such as {{call: networks.mlp}}.")
+    takes = inspect.signature(resolve(config["call"])).parameters
+    if "seed" not in takes:
+        keras.utils.set_random_seed(seed)
+    offered = {"seed": seed, "input_shape": np.shape(split.x_train)[1:]}
+    if _is_classification(split):
+        offered["num_classes"] = split.num_classes
+    model = make(config, **offered)
+    if not getattr(model, "built", False):
+        raise ConfigError(f"model: {config['call']} must return a built Keras model: start it with keras.Input(shape).")
+    return model
+
+
+def as_schedule(config, where):
+    """Return the function of progress that a call stands for."""
+    made = make_function(config)
+    if not callable(made):
+        raise ConfigError(f"{where}: {config['call']} gave {made!r}, which is not a function of progress.")
+    return made
+
+
+def first_examples(x, y, count):
+    """Return the first `count` examples (0: all); the split is a random one, so they are a random sample."""
+    if not count:
+        return x, y
+    return keras.tree.map_structure(lambda a: a[:count], (x, y))
+
+
+def _in_chunks(x, y, size=2000):
+    count = len(keras.tree.flatten(y)[0])
+    return [
+        keras.tree.map_structure(lambda a, s=start: a[s : s + size], (x, y)) for start in range(0, count, size)
+    ]
+
+
+def _is_classification(split):
+    labels = split.y_train
+    return hasattr(labels, "dtype") and labels.dtype.kind in "iu"
+
+
+def _copy_variables(source, target):
+    for old, new in zip(target.variables, source.variables, strict=True):
+        old.assign(new)
+
+
+def _positive_rate(rate):
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < math.inf:
+        raise ConfigError(f"learning_rate: {rate!r} must be a positive number or a schedule, {{call: schedules.cosine, ...}}.")
+    return float(rate)
+
+
+class _Validation(keras.callbacks.Callback):
+    """Puts loss and accuracy on test examples into the logs, where TensorBoard looks for them."""
+
+    def __init__(self, validate):
+        super().__init__()
+        self._validate = validate
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["val_loss"], logs["val_accuracy"] = self._validate()
+
+
+class _StopAfterUpdates(keras.callbacks.Callback):
+    def __init__(self, updates):
+        super().__init__()
+        self._updates = updates
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.optimizer.iterations.numpy()) >= self._updates:
+            self.model.stop_training = True
+
+
+class _StopAfterSeconds(keras.callbacks.Callback):
+    def __init__(self, seconds, spent):
+        super().__init__()
+        self._seconds, self._spent = seconds, spent
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._spent() >= self._seconds:
+            self.model.stop_training = True
+
+
+class _Progress(keras.callbacks.Callback):
+    """Tells the run how far training is, at most a few times a second."""
+
+    def __init__(self, batches, fraction, stop, tell):
+        super().__init__()
+        self._batches, self._fraction, self._stop, self._tell = batches, fraction, stop, tell
+
+    def on_epoch_end(self, epoch, logs=None):
+        loss = f"loss {logs['loss']:.3g}" if "loss" in (logs or {}) else ""
+        self._tell(min(self._fraction(self._batches, self._stop), 1.0), f"epoch {epoch + 1} {loss}")

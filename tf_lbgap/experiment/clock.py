@@ -1,0 +1,69 @@
+"""Where the seconds of a run go: compile, input wait, train, evaluate, measure."""
+
+import contextlib
+import time
+
+import tensorflow as tf
+
+from tf_lbgap import strategy
+
+PARTS = ("compile", "input", "train", "evaluate", "measure")
+
+
+class Clock:
+    """Adds up seconds by part. A part that begins inside another is not counted twice."""
+
+    def __init__(self):
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self._stack = []
+        self._since = None
+
+    @contextlib.contextmanager
+    def part(self, name):
+        """Count the time in the block as `name`."""
+        self._settle()
+        self._stack.append(name)
+        try:
+            yield
+        finally:
+            self._settle()
+            self._stack.pop()
+
+    def _settle(self):
+        now = time.perf_counter()
+        if self._stack:
+            self.seconds[self._stack[-1]] += now - self._since
+        self._since = now
+
+
+class TimedSteps:
+    """A train function of Keras that tells waiting for data, compiling and training apart.
+
+    Given a plain Python iterator, Keras' train function takes single batches from it and runs its
+    compiled step on each, so the wait for a batch is seen on its own. The first call compiles.
+    Under a strategy the wait cannot be told apart and counts as training.
+
+    Args:
+        function: `model.train_function`, made by `model.make_train_function()`.
+        clock: Function that returns the `Clock` of the run going on.
+        model: The model.
+    """
+
+    def __init__(self, function, clock, model):
+        self._function, self._clock = function, clock
+        self._split = strategy.is_default(strategy.of(model))
+        self._compiled = False
+
+    def __call__(self, iterator):
+        with self._clock().part("train" if self._compiled else "compile"):
+            self._compiled = True
+            return self._function(self._batches(iterator) if self._split else iterator)
+
+    def _batches(self, iterator):
+        while True:
+            with self._clock().part("input"):
+                try:
+                    batch = next(iterator)
+                except (StopIteration, tf.errors.OutOfRangeError):
+                    return
+            yield batch

@@ -1,0 +1,66 @@
+"""Files of a run directory: written aside and renamed, so that a crash leaves the old ones."""
+
+import csv
+import hashlib
+import json
+import math
+import os
+import pathlib
+import tempfile
+
+
+def write_text(path, text):
+    """Write a file so that a reader finds the old content or the new, never a part."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(aside, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
+        os.replace(aside, path)
+    except BaseException:
+        pathlib.Path(aside).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path, content):
+    """Write JSON, with null for what is not finite."""
+    write_text(path, json.dumps(_finite(content), indent=1) + "\n")
+
+
+def read_json(path):
+    """Return the content of a JSON file, or None if it is missing or broken."""
+    try:
+        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def write_csv(path, rows):
+    """Write dicts as CSV, with the keys of all of them as columns."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    lines = _Lines()
+    writer = csv.DictWriter(lines, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, "".join(lines))
+
+
+def digest(content):
+    """Return a short text that differs when the content does."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+class _Lines(list):
+    write = list.append
+
+
+def _finite(content):
+    if isinstance(content, dict):
+        return {str(key): _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -1,0 +1,116 @@
+"""What a run shows: a table of arms, their differences from the reference, one sentence."""
+
+import math
+
+from rich.table import Table
+
+from tf_lbgap.claims import LEVEL, QUANTITIES, compare, summarize
+
+_COLUMNS = (
+    ("test_accuracy", "test accuracy %", 100.0),
+    ("test_loss", "test loss", 1.0),
+    ("train_loss", "train loss", 1.0),
+    ("top_eigenvalue", "top eigenvalue", 1.0),
+    ("updates", "updates", 1.0),
+    ("examples", "examples", 1.0),
+    ("seconds", "seconds", 1.0),
+)
+
+_EQUAL = {
+    "loss": "At equal training loss",
+    "epochs": "After equal epochs",
+    "updates": "After equal updates",
+    "seconds": "After equal seconds",
+    "tuned": "With the learning rate tuned for each arm",
+}
+
+
+def results_table(experiment, rows):
+    """Return a rich table: a line per arm, mean ± standard error over seeds."""
+    table = Table(title=f"{experiment.name}: mean ± standard error over {experiment.seeds} seeds")
+    table.add_column("arm")
+    columns = [column for column in _COLUMNS if any(row.get(column[0]) is not None for row in rows)]
+    for _, title, _ in columns:
+        table.add_column(title, justify="right")
+    for arm in experiment.arms:
+        own = [row for row in rows if row["arm"] == arm]
+        cells = [_with_error(summarize([row.get(key) for row in own]), scale) for key, _, scale in columns]
+        missed = sum(not row.get("reached", True) for row in own)
+        unsure = sum(row.get("top_eigenvalue_converged") is False for row in own)
+        marks = f" [missed the target: {missed}]" if missed else ""
+        marks += f" [eigenvalue not converged: {unsure}]" if unsure else ""
+        table.add_row(arm + marks.replace("[", r"\["), *cells)
+    return table
+
+
+def differences_table(experiment, rows):
+    """Return a rich table of paired differences from the reference arm, or None if there are none."""
+    comparisons = compare(rows, experiment.reference)
+    if not comparisons:
+        return None
+    table = Table(
+        title=f"against {experiment.reference}, paired by seed: difference (95 % interval)",
+        caption=f"Significant: p < {LEVEL} in a paired t test, Holm-corrected for {len(comparisons)} comparisons.",
+    )
+    table.add_column("arm")
+    for quantity in QUANTITIES:
+        table.add_column(quantity.title, justify="right")
+    found = {(c.arm, c.quantity): c for c in comparisons}
+    for arm in dict.fromkeys(c.arm for c in comparisons):
+        cells = [_difference(found.get((arm, q.key)), q) for q in QUANTITIES]
+        table.add_row(arm, *cells)
+    return table
+
+
+def sentence(experiment, rows):
+    """Return what the comparisons show, in one sentence that says no more than they do."""
+    parts = []
+    comparisons = compare(rows, experiment.reference)
+    for quantity in QUANTITIES:
+        own = [c for c in comparisons if c.quantity == quantity.key]
+        if not own:
+            continue
+        told = [f"{c.arm} {_direction(c, quantity)} ({_amount(c, quantity)})" for c in own if c.significant]
+        same = [c.arm for c in own if not c.significant]
+        if same:
+            told.append(f"no significant difference for {_listed(same)}")
+        parts.append(f"{quantity.title}: {', '.join(told)}")
+    if not parts:
+        return "Too few seeds finished in both arms to compare anything; run at least two."
+    return f"{_EQUAL[experiment.equal]}, against {experiment.reference}: {'; '.join(parts)}."
+
+
+def _direction(comparison, quantity):
+    neutral = 1.0 if quantity.ratio else 0.0
+    return quantity.more if comparison.difference > neutral else quantity.less
+
+
+def _difference(comparison, quantity):
+    if comparison is None:
+        return "-"
+    low, high = (_number(v, quantity) for v in comparison.interval)
+    amount = f"{_amount(comparison, quantity)} ({low} to {high})"
+    return amount if comparison.significant else f"{amount}\nno significant difference"
+
+
+def _amount(comparison, quantity):
+    number = _number(comparison.difference, quantity)
+    return f"x {number}" if quantity.ratio else f"{number} {quantity.unit.replace('%', 'points')}".strip()
+
+
+def _number(value, quantity):
+    return f"{value:.2f}" if quantity.ratio else f"{value * quantity.scale:+.{2 if quantity.unit else 4}f}"
+
+
+def _with_error(summary, scale):
+    if not summary.num_seeds:
+        return "-"
+    mean, error = summary.mean * scale, summary.standard_error * scale
+    if math.isnan(error):
+        return f"{mean:.4g}"
+    digits = 0 if mean >= 1000 else max(0, min(4, 1 - math.floor(math.log10(error)))) if error > 0 else 2
+    return f"{mean:,.{digits}f} ± {error:,.{digits}f}"
+
+
+def _listed(names):
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
