@@ -1,7 +1,7 @@
-"""Models x losses x data on which curvature is compared with references: small, smooth, each with its own trap.
+"""Models x losses x data on which curvature is compared with references: small, each with its own trap.
 
-Each case is a function without arguments which returns (model, loss, data), data being (x, y) or (x, y, sample_weight) of
-`NUM_EXAMPLES` examples, in the float type that is set when it is called.
+Each case is a function without arguments which returns (model, loss, data), data being (x, y) or (x, y,
+sample_weight) of `NUM_EXAMPLES` examples, in the float type that is set when it is called.
 """
 
 import itertools

@@ -1,7 +1,8 @@
 """Slow ways to the truth, which share neither code nor assumptions with the package.
 
-The mean loss here is one call of the Keras loss on all examples at once, and its Hessian comes from differences of
-first derivatives, so it knows nothing of batches, of second-order tapes, or of replaced moments.
+The mean loss here is one call of the Keras loss on all examples at once, and its Hessian comes from
+differences of first derivatives, so it knows nothing of batches, of second-order tapes, or of replaced
+moments.
 """
 
 import contextlib
@@ -35,8 +36,8 @@ def mean_loss(model, loss, x, y, sample_weight=None):
 def finite_difference_hessian(model, function, step=1e-4):
     """Dense (n, n) Hessian of function() by central differences of its gradient, of fourth order, in float64.
 
-    Error relative to the largest entry: about step⁴ (1e-16) from the differences and 1e-16 / step (1e-12) from rounding,
-    times constants of the function; 1e-10 is met by smooth networks of a few layers.
+    Error relative to the largest entry: about step⁴ (1e-16) from the differences and 1e-16 / step (1e-12)
+    from rounding, times constants of the function; 1e-10 is met by smooth networks of a few layers.
     """
     variables = [v.value for v in model.trainable_variables]
 

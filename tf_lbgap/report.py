@@ -2,19 +2,21 @@
 
 import math
 
+from rich import box
 from rich.table import Table
 
 from tf_lbgap.claims import LEVEL, QUANTITIES, compare, summarize
 
-_COLUMNS = (
-    ("test_accuracy", "test accuracy %", 100.0),
-    ("test_loss", "test loss", 1.0),
-    ("train_loss", "train loss", 1.0),
-    ("top_eigenvalue", "top eigenvalue", 1.0),
-    ("updates", "updates", 1.0),
-    ("examples", "examples", 1.0),
-    ("seconds", "seconds", 1.0),
+_COLUMNS = (  # key in results.json, title, scale
+    ("test_accuracy", "test\naccuracy %", 100.0),
+    ("test_loss", "test\nloss", 1.0),
+    ("train_loss", "train\nloss", 1.0),
+    ("top_eigenvalue", "top\neigenvalue", 1.0),
+    ("updates", "\nupdates", 1.0),
+    ("examples", "\nexamples", 1.0),
+    ("seconds", "\nseconds", 1.0),
 )
+_WITHOUT_ERROR = ("train_loss", "examples")  # to fit 80 columns; results.json has every seed
 
 _EQUAL = {
     "loss": "At equal training loss",
@@ -27,19 +29,23 @@ _EQUAL = {
 
 def results_table(experiment, rows):
     """Return a rich table: a line per arm, mean ± standard error over seeds."""
-    table = Table(title=f"{experiment.name}: mean ± standard error over {experiment.seeds} seeds")
-    table.add_column("arm")
+    title = f"{experiment.name}: mean ± standard error over {_seeds(experiment.seeds)}"
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("\narm")
     columns = [column for column in _COLUMNS if any(row.get(column[0]) is not None for row in rows)]
     for _, title, _ in columns:
         table.add_column(title, justify="right")
     for arm in experiment.arms:
         own = [row for row in rows if row["arm"] == arm]
-        cells = [_with_error(summarize([row.get(key) for row in own]), scale) for key, _, scale in columns]
+        cells = [
+            _cell(summarize([row.get(key) for row in own]), scale, key not in _WITHOUT_ERROR)
+            for key, _, scale in columns
+        ]
         missed = sum(not row.get("reached", True) for row in own)
         unsure = sum(row.get("top_eigenvalue_converged") is False for row in own)
-        marks = f" [missed the target: {missed}]" if missed else ""
-        marks += f" [eigenvalue not converged: {unsure}]" if unsure else ""
-        table.add_row(arm + marks.replace("[", r"\["), *cells)
+        marks = f"\nmissed the target: {missed}" if missed else ""
+        marks += f"\neigenvalue not converged: {unsure}" if unsure else ""
+        table.add_row(arm + marks, *cells)
     return table
 
 
@@ -49,8 +55,10 @@ def differences_table(experiment, rows):
     if not comparisons:
         return None
     table = Table(
-        title=f"against {experiment.reference}, paired by seed: difference (95 % interval)",
+        title=f"difference from {experiment.reference}, paired by seed (95 % interval)",
         caption=f"Significant: p < {LEVEL} in a paired t test, Holm-corrected for {len(comparisons)} comparisons.",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
     table.add_column("arm")
     for quantity in QUANTITIES:
@@ -89,7 +97,7 @@ def _difference(comparison, quantity):
     if comparison is None:
         return "-"
     low, high = (_number(v, quantity) for v in comparison.interval)
-    amount = f"{_amount(comparison, quantity)} ({low} to {high})"
+    amount = f"{_amount(comparison, quantity)}\n({low} to {high})"
     return amount if comparison.significant else f"{amount}\nno significant difference"
 
 
@@ -102,14 +110,18 @@ def _number(value, quantity):
     return f"{value:.2f}" if quantity.ratio else f"{value * quantity.scale:+.{2 if quantity.unit else 4}f}"
 
 
-def _with_error(summary, scale):
+def _cell(summary, scale, with_error):
     if not summary.num_seeds:
         return "-"
     mean, error = summary.mean * scale, summary.standard_error * scale
-    if math.isnan(error):
-        return f"{mean:.4g}"
-    digits = 0 if mean >= 1000 else max(0, min(4, 1 - math.floor(math.log10(error)))) if error > 0 else 2
+    if math.isnan(error) or not with_error:
+        return f"{mean:,.0f}" if mean >= 1000 else f"{mean:.2g}" if with_error is False else f"{mean:.4g}"
+    digits = 2 if error == 0 else max(0, min(4, 1 - math.floor(math.log10(error))))
     return f"{mean:,.{digits}f} ± {error:,.{digits}f}"
+
+
+def _seeds(count):
+    return "1 seed" if count == 1 else f"{count} seeds"
 
 
 def _listed(names):

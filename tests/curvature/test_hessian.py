@@ -81,7 +81,7 @@ def test_hessian_equals_the_jacobian_of_the_gradient(float64, case):
 
 @pytest.mark.parametrize("case", CASES[:2] + CASES[5:9], ids=lambda c: c.__name__)
 def test_float32_agrees_with_float64_to_its_rounding(case):
-    """1e-5 = 80 units of float32's last place: a dozen operations deep, each with sums over up to 50 terms."""
+    """1e-5 = 80 units of float32's last place: a dozen operations deep, with sums over up to 50 terms."""
     weights, products = None, []
     for name in ("float64", "float32"):
         with floatx(name):
@@ -199,7 +199,7 @@ def test_sentences_of_several_lengths_share_one_trace(traces):
 
 
 def test_measuring_leaves_training_bit_identical():
-    """Weights, statistics, optimizer slots, metrics and seeds after 3 + 2 epochs, with and without products between."""
+    """Weights, statistics, slots, metrics and seeds after 3 + 2 epochs, with and without products between."""
 
     def train(measure):
         keras.utils.set_random_seed(0)

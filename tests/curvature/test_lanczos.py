@@ -1,4 +1,4 @@
-"""Lanczos on matrices whose spectrum is known, and on the Hessian of a network against a dense eigensolver."""
+"""Lanczos on matrices of known spectrum, and on the Hessian of a network against a dense eigensolver."""
 
 import warnings
 
@@ -68,16 +68,17 @@ def test_an_eigenvalue_is_found_as_often_as_it_occurs_when_few_are_distinct(spec
         assert pairs.num_products == operator.num_products < 30
 
 
-def test_starting_again_inside_tight_clusters_loses_no_accuracy():
+def test_starting_again_loses_no_accuracy_on_tight_clusters():
     """A loose tolerance ends the first start at the clusters' centres; what it left out is kept account of.
 
-    Without that account the bounds stay as they were at the restart: 27 products, and errors of 2e-4.
+    Without that account the bounds stay as they were at the restart: up to 26 products, and errors of 2e-4.
     """
-    rng = np.random.default_rng(0)
-    spectrum = np.r_[5 + 1e-3 * rng.normal(size=5), 1 + 1e-3 * rng.normal(size=15), np.full(20, 2.0)]
-    pairs = top_eigenpairs(DenseOperator(symmetric(spectrum)), 6, tolerance=1e-2)
-    np.testing.assert_allclose(pairs.values, wanted(spectrum, 6, "largest"), atol=1e-6)
-    assert pairs.converged.all() and pairs.num_products <= 20
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        spectrum = np.r_[5 + 1e-3 * rng.normal(size=5), 1 + 1e-3 * rng.normal(size=15), np.full(20, 2.0)]
+        pairs = top_eigenpairs(DenseOperator(symmetric(spectrum)), 6, tolerance=1e-2)
+        np.testing.assert_allclose(pairs.values, wanted(spectrum, 6, "largest"), atol=1e-5)
+        assert pairs.converged.all() and pairs.num_products <= 16
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -157,7 +158,7 @@ def network():
 
 
 def test_bounds_hold_for_the_hessian_of_a_network_of_785_weights_over_50_seeds():
-    """Products in float32; the truth is the Hessian of the same weights in float64, by a dense eigensolver."""
+    """Products in float32; the truth is the Hessian of the same weights in float64, by eigvalsh."""
     model, loss, data = network()
     operator = HessianOperator(model, loss, data)
     with floatx("float64"):

@@ -8,9 +8,10 @@ bar of the fit, since nobody else knows how many updates an epoch has.
 
 import keras
 
-from tf_lbgap import scaling
+from tf_lbgap import scaling, strategy
 from tf_lbgap.callbacks import learning_rate as rates
-from tf_lbgap.callbacks.stream import check_batches, check_read, mark
+from tf_lbgap.callbacks.stream import check_batches, check_read, fit_arguments
+from tf_lbgap.data.keras_calls import callbacks_of
 from tf_lbgap.data.plan import next_boundary
 
 _RULES = {"none": lambda ratio: 1.0, "linear": lambda ratio: ratio, "sqrt": lambda ratio: ratio**0.5}
@@ -36,8 +37,9 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
     Args:
         batches: The `data.Batches` that is given to `fit`.
         learning_rate: What happens to the rate when the size moves: `"none"`; `"linear"`, rate x
-            batch / first batch (Goyal et al. 2017); or `"sqrt"` (Hoffer et al. 2017). The rate that
-            the optimizer had before `fit` is the rate of the first batch, and is put back at the end.
+            batch / first batch (Goyal et al. 2017); or `"sqrt"` (Hoffer et al. 2017). The optimizer's
+            own rate is that of the first batch; it is multiplied for each update and put back after
+            it, so between updates callbacks and checkpoints meet the optimizer's own.
         momentum_correction: Whether momentum buffers follow a jump of the rate (Goyal et al. 2017).
     """
 
@@ -48,15 +50,11 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
             raise ValueError(f"learning_rate={learning_rate!r} must be one of {', '.join(map(repr, _RULES))}.")
         self.batches, self.learning_rate = batches, learning_rate
         self.momentum_correction = momentum_correction
-        self._factor = 1.0  # what the optimizer's rate is multiplied by at the moment
-        self._scaled_optimizer = None
-        self._examples = None
-        self._mark = mark(batches)
-        batches.claim(self)
+        self._restored = None  # a state for the next fit
+        self._writes_rate = True
 
-    def __setstate__(self, state):  # a copy steers the same stream
-        self.__dict__.update(state)
-        self.batches.claim(self)
+    steers_batches = True
+    """Tells the stream that Keras is not to count its steps."""
 
     # Subclasses.
 
@@ -81,7 +79,8 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
             "examples": examples,
             "batch_size": int(self.batches.batch_size),
             "seed": self.batches.seed,
-            "learning_rate_factor": self._factor,
+            "learning_rate_factor": rates.rate_factor(self.model.optimizer) if self.model else 1.0,
+            "momentum_factor": rates.momentum_factor(self.model.optimizer) if self.model else 1.0,
         }
 
     def set_state(self, state):
@@ -97,67 +96,125 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
             )
         self.batches.batch_size = state["batch_size"]
         self.batches.position = (state["epoch"], state["examples"])
-        self._factor, self._scaled_optimizer = state["learning_rate_factor"], None
+        self._restored = state
 
     # Hooks.
 
     def set_params(self, params):
         super().set_params(params)
         self.params = params
-        if params.get("steps") is not None:
-            raise ValueError(
-                f"fit was given steps_per_epoch={params['steps']}, but {type(self).__name__} ends epochs where the "
-                "data end. Leave steps_per_epoch out."
-            )
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
+        if self.params.get("steps") is not None:
+            raise ValueError(
+                f"fit counts {self.params['steps']} steps per epoch, but {type(self).__name__} ends epochs where the "
+                "data end. Leave steps_per_epoch out, and put the callback into fit's own list of callbacks."
+            )
+        check_read(self)
         self.batches.steer(self, self.live, self._rate_factor)
-        optimizer = self.model.optimizer
         if self.momentum_correction:
-            rates.check_momentum_correction(optimizer)
-        if self._scaled_optimizer is not None and self._scaled_optimizer is not optimizer:
-            self._factor = 1.0
-        self._scaled_optimizer = optimizer
+            self._check_momentum_correction()
+        self._restore_optimizer()
         self._examples = None
 
+    def _check_momentum_correction(self):
+        rates.check_momentum_correction(self.model.optimizer)
+        callbacks = callbacks_of(fit_arguments() or {})
+        if any(isinstance(callback, keras.callbacks.BackupAndRestore) for callback in callbacks):
+            raise ValueError(
+                "momentum_correction=True cannot be used with BackupAndRestore, which does not save the rate that is "
+                "in the momentum buffers. Save get_state() with the weights and use set_state()."
+            )
+
+    def _check_rate_scheduler(self):
+        scheduler = self.batches.rate_scheduler(self.params)
+        self._writes_rate = scheduler is None
+        if self.momentum_correction and scheduler is not None and not scheduler.momentum_correction:
+            raise ValueError(
+                "momentum_correction=True was given to BatchSizeScheduler, but here LearningRateScheduler writes the "
+                "rate. Give it momentum_correction=True, too."
+            )
+
+    def _restore_optimizer(self):
+        optimizer, state, self._restored = self.model.optimizer, self._restored, None
+        rates.unscale_rate(optimizer)  # after a fit that was interrupted within an update
+        if state is not None:
+            rates.set_momentum_factor(optimizer, state["momentum_factor"])
+            if state["learning_rate_factor"] != 1.0 and rates.schedule_of(optimizer) is None:
+                optimizer.learning_rate = rates.read_rate(optimizer) / state["learning_rate_factor"]
+
     def on_epoch_begin(self, epoch, logs=None):
-        start = self.batches.resume_at(epoch)
-        self._epoch, self._updates, self._end = epoch, 0, start
+        start = 0
         if self._examples is None:
+            self._check_rate_scheduler()
+            start = self.batches.resume_at(epoch)
             self._examples = epoch * self.batches.num_examples + start
+        self._epoch, self._updates, self._end = epoch, 0, start
         if self.live:
             self.batches.begin_epoch(epoch, start, self.batches.batch_size)
         else:
             self._boundaries, self._sizes = self.plan(epoch, start)
-            self.batches.begin_epoch(epoch, start, int(self._sizes[0]), self._boundaries)
-        self._mark = mark(self.batches)._replace(asked=self._mark.asked)
+            first = int(self._sizes[0]) if len(self._sizes) else self.batches.batch_size
+            self.batches.begin_epoch(epoch, start, first, self._boundaries)
         self._set_target()
         super().on_epoch_begin(epoch, logs)
 
     def on_train_batch_begin(self, batch, logs=None):
-        if not self._updates:
-            check_read(self, self._mark)
-        self._size = self.batches.batch_size
-        self._scale_rate(self.batches.learning_rate_factor)
+        if not self._updates and strategy.is_default(strategy.of(self.model)):
+            self.batches.arm()  # again: other callbacks may have read the stream when the epoch began
+        if self._exhausted():
+            self._tell_exhausted()
+        self._size = self.batches.begin_update()
+        self._factor = self.batches.learning_rate_factor
+        if self._writes_rate:
+            rates.scale_rate(self.model, self._factor)
+            if self.momentum_correction:
+                rates.correct_momentum_to(self.model.optimizer, self._factor)
+
+    def _tell_exhausted(self):
+        if self._updates:
+            raise ValueError(
+                "The epoch is over, but a callback set model.stop_training back to False. Set it to True to stop, and "
+                "do not touch it otherwise."
+            )
+        raise ValueError(
+            f"Nothing is left of epoch {self._epoch}: of {self.batches.num_examples} examples, training is at "
+            f"{self._end}, and last_batch='drop' leaves out what is smaller than a batch. Set batches.position = "
+            f"({self._epoch + 1}, 0) and call fit(initial_epoch={self._epoch + 1})."
+        )
 
     def on_train_batch_end(self, batch, logs=None):
         logs = {} if logs is None else logs
+        rates.unscale_rate(self.model.optimizer)
         self._advance(self.model.steps_per_execution)
         logs["batch_size"] = self._size
         self._set_target()
         if self.verbose:
             # Keras' own index overshoots in a last execution that is not full.
             super().on_train_batch_end(self._updates - 1, logs)
+        self._end_epoch_if_exhausted()
+
+    def on_batch_size_set(self):
+        """A user gave a live stream another size. Between two updates that may end the epoch, or prolong it."""
+        if not self.batches.in_update and self._updates:
+            self._note_position()
+            self._end_epoch_if_exhausted()
+
+    def _end_epoch_if_exhausted(self):
         if self._exhausted() and not self.model.stop_training:
             self.model.stop_training = END_OF_EPOCH
+        elif self.model.stop_training is END_OF_EPOCH and not self._exhausted():
+            self.model.stop_training = False
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {} if logs is None else logs
         if self.model.stop_training is END_OF_EPOCH:
             self.model.stop_training = False
         optimizer, size = self.model.optimizer, self._size
-        rate, momentum = rates.read_rate(optimizer), rates.momentum_of(optimizer)
+        rate, momentum = rates.read_last_rate(optimizer), rates.momentum_of(optimizer)
+        if self._writes_rate:
+            rate *= self._factor
         logs["batch_size"] = size
         logs["learning_rate"] = rate
         logs["noise_scale"] = scaling.noise_scale(rate, size, self.batches.num_examples, momentum) if rate else 0.0
@@ -168,7 +225,8 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
 
     def on_train_end(self, logs=None):
         super().on_train_end(logs)
-        self._scale_rate(1.0)
+        if self.momentum_correction and self._writes_rate:
+            rates.correct_momentum_to(self.model.optimizer, 1.0)
         self.batches.end_fit()
 
     # One update after the other.
@@ -187,6 +245,9 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
             self._updates += 1
             self._examples += end - self._end
             self._end = end
+        self._note_position()
+
+    def _note_position(self):
         if self._exhausted():
             self.batches.record(self._epoch, self.batches.num_examples, self._size)
         else:
@@ -205,21 +266,3 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
         self.target = len(self._sizes) if target is None else target
         if self.progbar is not None:
             self.progbar.target = self.target
-
-    def _scale_rate(self, factor):
-        """Multiply the optimizer's own rate by `factor`, unless a LearningRateScheduler does."""
-        if factor == self._factor or self.batches.has_rate_scheduler(self.params):
-            return
-        optimizer, ratio = self.model.optimizer, factor / self._factor
-        schedule = rates.schedule_of(optimizer)
-        if schedule is None:
-            optimizer.learning_rate = rates.read_rate(optimizer) * ratio
-        else:
-            if not isinstance(schedule, rates.ScaledSchedule):
-                schedule = rates.ScaledSchedule(schedule, self._factor)
-                rates.innermost(optimizer)._learning_rate = schedule
-                self.model.make_train_function(force=True)
-            schedule.factor.assign(factor)
-        if self.momentum_correction:
-            rates.correct_momentum(optimizer, ratio)
-        self._factor = factor

@@ -67,8 +67,7 @@ class BatchSizeScheduler(BatchSizeCallback):
         self.maximum = None if maximum is None else check_batch_size(maximum, batches.num_examples, "maximum")
         self.live = schedule is None
         self._first = batches.batch_size if self.live else self._whole(0.0)
-        if not self.live:
-            self.size_at(0.0)
+        self._reference = self._first if self.live else self.size_at(0.0)
 
     def get_config(self):
         """Return the arguments but `batches`, with the schedule as `schedules.from_config` reads it."""
@@ -88,7 +87,7 @@ class BatchSizeScheduler(BatchSizeCallback):
         return cls(batches, **{**config, "schedule": schedule and schedules.from_config(schedule)})
 
     def reference_batch_size(self):
-        return self._first
+        return self._reference
 
     def size_at(self, progress):
         """Return the batch size at `progress` epochs, an int."""
@@ -125,7 +124,7 @@ class BatchSizeScheduler(BatchSizeCallback):
         super().on_train_begin(logs)
         if self.model.jit_compile and not self.live and self.verbose:
             shapes = set()
-            for epoch in range(self.params["epochs"]):
+            for epoch in range(min(self.params["epochs"], 1000)):  # a fit without end plans no further
                 boundaries, _ = self.plan(epoch, 0)
                 shapes.update((boundaries[1:] - boundaries[:-1]).tolist())
             print(f"BatchSizeScheduler: XLA will compile {len(shapes)} batch shapes: {sorted(shapes)}.")

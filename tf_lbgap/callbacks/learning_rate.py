@@ -2,9 +2,18 @@
 
 An optimizer holds its rate in a variable, or computes it from a schedule of `iterations`, or is
 wrapped in a `LossScaleOptimizer`. The callbacks go through these functions only.
+
+The rate is multiplied for an update and put back after it. So whoever reads, writes or saves it between
+updates (a checkpoint, `ReduceLROnPlateau`, a `fit` after an interrupted one) meets the optimizer's own.
 """
 
+import weakref
+
 import keras
+import numpy as np
+
+_scaled = weakref.WeakKeyDictionary()  # optimizer -> (its own rate, the rate it has for this update)
+_momentum_factors = weakref.WeakKeyDictionary()  # optimizer -> factor of the rate that is in its buffers
 
 
 class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -16,17 +25,19 @@ class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, schedule, factor=1.0):
-        self.schedule = schedule
+        self.schedule, self._value = schedule, factor
         self.factor = keras.Variable(factor, trainable=False, dtype="float32", name="learning_rate_factor")
 
     def __call__(self, step):
         return self.schedule(step) * self.factor
 
+    def set_factor(self, factor):
+        if factor != self._value:
+            self.factor.assign(factor)
+            self._value = factor
+
     def get_config(self):
-        return {
-            "schedule": keras.saving.serialize_keras_object(self.schedule),
-            "factor": float(self.factor.numpy()),
-        }
+        return {"schedule": keras.saving.serialize_keras_object(self.schedule), "factor": self._value}
 
     @classmethod
     def from_config(cls, config):
@@ -55,6 +66,48 @@ def read_rate(optimizer):
     return float(innermost(optimizer).learning_rate.numpy())
 
 
+def read_last_rate(optimizer):
+    """Return the own rate of the last update, a float: a Keras schedule has moved on since."""
+    schedule = schedule_of(optimizer)
+    if schedule is None:
+        return read_rate(optimizer)
+    return float(keras.ops.convert_to_numpy(schedule(innermost(optimizer).iterations - 1)))
+
+
+def scale_rate(model, factor):
+    """Multiply the rate by `factor`, until `unscale_rate`."""
+    inner, schedule = innermost(model.optimizer), schedule_of(model.optimizer)
+    if schedule is None:
+        unscale_rate(model.optimizer)
+        if factor != 1.0:
+            own = read_rate(inner)
+            inner.learning_rate = own * factor
+            _scaled[inner] = own, np.dtype(inner._learning_rate.dtype).type(own * factor)
+        return
+    if not isinstance(schedule, ScaledSchedule):
+        if factor == 1.0:
+            return
+        schedule = inner._learning_rate = ScaledSchedule(schedule)
+        model.make_train_function(force=True)
+    schedule.set_factor(factor)
+
+
+def unscale_rate(optimizer):
+    """Put the optimizer's own rate back, unless somebody has written another since."""
+    inner, schedule = innermost(optimizer), schedule_of(optimizer)
+    own, scaled = _scaled.pop(inner, (None, None))
+    if isinstance(schedule, ScaledSchedule):
+        schedule.set_factor(1.0)
+    elif own is not None and read_rate(inner) == scaled:
+        inner.learning_rate = own
+
+
+def rate_factor(optimizer):
+    """Return what `scale_rate` has multiplied the rate by, 1 between updates."""
+    own, scaled = _scaled.get(innermost(optimizer), (1.0, 1.0))
+    return float(scaled / own) if own else 1.0
+
+
 def momentum_of(optimizer):
     """Return the momentum m of SGD (0 for an optimizer without one), as in the noise scale lr / (1 - m)."""
     return float(getattr(innermost(optimizer), "momentum", 0.0) or 0.0)
@@ -78,3 +131,21 @@ def correct_momentum(optimizer, ratio):
     """
     for buffer in innermost(optimizer).momentums:
         buffer.assign(buffer * ratio)
+
+
+def correct_momentum_to(optimizer, factor):
+    """Correct the buffers for a rate that is `factor` times the optimizer's own."""
+    old = momentum_factor(optimizer)
+    if factor != old:
+        correct_momentum(optimizer, factor / old)
+        set_momentum_factor(optimizer, factor)
+
+
+def momentum_factor(optimizer):
+    """Return the factor for which `correct_momentum_to` corrected the buffers last."""
+    return _momentum_factors.get(innermost(optimizer), 1.0)
+
+
+def set_momentum_factor(optimizer, factor):
+    """Say which factor the buffers hold, as after restoring them."""
+    _momentum_factors[innermost(optimizer)] = factor

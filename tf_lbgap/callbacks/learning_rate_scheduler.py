@@ -6,7 +6,7 @@ import keras
 
 from tf_lbgap import schedules
 from tf_lbgap.callbacks import learning_rate as rates
-from tf_lbgap.callbacks.stream import check_batches, check_read, mark
+from tf_lbgap.callbacks.stream import check_batches, check_read
 
 
 class LearningRateScheduler(keras.callbacks.Callback):
@@ -43,7 +43,6 @@ class LearningRateScheduler(keras.callbacks.Callback):
                 f"schedule={schedule!r} must be a function of progress: lb.schedules.constant({schedule!r}), or another."
             )
         self.batches, self.schedule, self.momentum_correction = batches, schedule, momentum_correction
-        self._mark = mark(batches)
         self.rate_at(0.0)
 
     def get_config(self):
@@ -81,25 +80,32 @@ class LearningRateScheduler(keras.callbacks.Callback):
             )
         if self.momentum_correction:
             rates.check_momentum_correction(optimizer)
-        self._rate = rates.read_rate(optimizer)
+        check_read(self)
+        rates.unscale_rate(optimizer)  # after a fit that was interrupted within an update
+        self._rate = None
         self.batches.set_rate_scheduler(self)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._epoch, self._checked = epoch, False
+        self._epoch = epoch
         if not self.batches.is_steered:
-            self._mark = mark(self.batches)._replace(asked=self._mark.asked)
             self.batches.begin_epoch(epoch, 0, self.batches.batch_size)
 
     def on_train_batch_begin(self, batch, logs=None):
-        if not self._checked:
-            check_read(self, self._mark)
-            self._checked = True
+        optimizer, old = self.model.optimizer, rates.read_rate(self.model.optimizer)
+        if self._rate is not None and old != self._written:
+            raise ValueError(
+                f"Something else set the learning rate to {old:g}, but LearningRateScheduler sets it before each "
+                "update. Leave out the other callback (ReduceLROnPlateau, keras' LearningRateScheduler), or ours."
+            )
+        self.batches.begin_update()
         rate = self.rate_at(self._progress(batch)) * self.batches.learning_rate_factor
         if rate != self._rate:
-            optimizer, old = self.model.optimizer, self._rate
             optimizer.learning_rate = self._rate = rate
-            if self.momentum_correction and old:
-                rates.correct_momentum(optimizer, rate / old)
+            self._written = rates.read_rate(optimizer)
+            in_buffers = old * rates.momentum_factor(optimizer)
+            if self.momentum_correction and in_buffers:
+                rates.correct_momentum(optimizer, self._written / in_buffers)
+                rates.set_momentum_factor(optimizer, 1.0)
 
     def on_train_batch_end(self, batch, logs=None):
         if logs is not None:

@@ -1,7 +1,8 @@
 """Curvature of the loss: the Hessian by its products, its eigenvalues with error bounds.
 
 Two nouns. An *operator* is a symmetric matrix known by its products; it knows models and data. An *algorithm*
-knows only `shape` and `matvec`, so any algorithm runs on any operator, a plain matrix (`DenseOperator`) included.
+knows only `shape` and `matvec`, so any algorithm runs on any operator, a plain matrix (`DenseOperator`)
+included.
 """
 
 from tf_lbgap.curvature.dense import DenseOperator

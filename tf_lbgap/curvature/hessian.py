@@ -3,8 +3,8 @@
     H = ∂²L/∂w², with L the mean loss over all examples of the given batches (see `objective`).
 
 A product costs two to three gradients and the memory of a few; the matrix is never formed. Differentiation is
-reverse over reverse in a plain `tf.function`: the one mode that works for every layer, recurrent ones included, and that
-XLA does not spoil (its second derivative of max pooling is wrong).
+reverse over reverse in a plain `tf.function`: the one mode that works for every layer, recurrent ones
+included, and that XLA does not spoil (its second derivative of max pooling is wrong).
 
 References:
     Pearlmutter, "Fast exact multiplication by the Hessian", 1994.
@@ -21,19 +21,21 @@ from tf_lbgap.curvature.second_order import check_second_derivatives, exact_seco
 class HessianOperator:
     """The matrix of second derivatives of a model's mean loss by its trainable weights.
 
-    The model runs in inference mode: Dropout is off and BatchNormalization uses its moving statistics (`recalibrate`
-    makes them exact). Each product reads the present weights: after more training the same operator is the new Hessian,
-    without compiling anew. Nothing in the model changes, seeds and metrics included.
+    The model runs in inference mode: Dropout is off and BatchNormalization uses its moving statistics
+    (`recalibrate` makes them exact). Each product reads the present weights: after more training the same
+    operator is the new Hessian, without compiling anew. Nothing in the model changes, seeds and metrics
+    included.
 
-    A product is as accurate as the model's arithmetic: about 1e-6 of the largest eigenvalue in float32. Each batch
-    is one chunk of work, in memory a few times what a gradient takes; 512 to 2048 examples are efficient.
+    A product is as accurate as the model's arithmetic: about 1e-6 of the largest eigenvalue in float32. Each
+    batch is one chunk of work, in memory a few times what a gradient takes; 512 to 2048 examples are
+    efficient.
 
     Args:
         model: A built Keras model.
         loss: A `keras.losses.Loss`, the name of one, or a function `loss(y_true, y_pred)`.
-        batches: The data over which the loss is averaged. A tuple is one batch `(x, y)` or `(x, y, sample_weight)`; a list
-            or another iterable yields batches, of any sizes; an iterator is kept as a list; `data.Batches` is read in
-            storage order. x and y may be nested.
+        batches: The data over which the loss is averaged. A tuple is one batch `(x, y)` or `(x, y,
+            sample_weight)`; a list or another iterable yields batches, of any sizes; an iterator is kept as a
+            list; `data.Batches` is read in storage order. x and y may be nested.
         regularization: Whether to add `model.losses` once.
 
     Attributes:
@@ -193,7 +195,7 @@ class HessianOperator:
 
 
 def _dense(gradients):
-    """Gradients of Embedding weights come as IndexedSlices, which cannot be differentiated again as they are."""
+    """Gradients of Embedding weights are IndexedSlices, which cannot be differentiated again as such."""
     return [tf.convert_to_tensor(g) for g in gradients]
 
 

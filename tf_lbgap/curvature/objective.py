@@ -2,9 +2,9 @@
 
     L(w) = Σ_b total_b(w) / Σ_b count_b,
 
-a quotient of sums over all batches b, where total_b / count_b is what Keras calls the loss of batch b. Sums and not
-a mean of batch means: the mean of means weighs the examples of a short last batch more, and then the matrix depends
-on how the data were cut. What is summed and counted follows Keras' `reduction`:
+a quotient of sums over all batches b, where total_b / count_b is what Keras calls the loss of batch b. Sums
+and not a mean of batch means: the mean of means weighs the examples of a short last batch more, and then the
+matrix depends on how the data were cut. What is summed and counted follows Keras' `reduction`:
 
 | loss | total_b | count_b |
 |---|---|---|
@@ -26,8 +26,8 @@ class Objective:
 
     Args:
         model: A built Keras model.
-        loss: A `keras.losses.Loss`, the name of one, or a function `loss(y_true, y_pred)` which returns a scalar, the
-            mean over the batch, or one value per example.
+        loss: A `keras.losses.Loss`, the name of one, or a function `loss(y_true, y_pred)` which returns a
+            scalar, the mean over the batch, or one value per example.
         regularization: Whether to add `model.losses` (penalties on weights, `add_loss`) once.
 
     Attributes:
@@ -131,7 +131,7 @@ def _ones_like(values):
 
 
 def _same_rank(a, b):
-    """(n,) and (n, 1) to one rank, as `fit` does before it calls a loss; else they would broadcast to (n, n)."""
+    """(n,) and (n, 1) to one rank, as `fit` does before it calls a loss; else they broadcast to (n, n)."""
     if a.shape.rank == b.shape.rank + 1 and a.shape[-1] == 1:
         a = tf.squeeze(a, -1)
     elif b.shape.rank == a.shape.rank + 1 and b.shape[-1] == 1:

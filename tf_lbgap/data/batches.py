@@ -9,7 +9,8 @@ modes, of which a user sees only what a callback asks for:
 - *live*: the size may change between any two updates (a criterion, or a user who sets
   `batches.batch_size`), so each batch is cut when it is wanted and nothing runs ahead.
 
-The order of examples depends on (seed, epoch) alone. The variables here are read by the dataset
+Only training sees shuffling, `map` and a position inside an epoch: `evaluate` and `predict` read all
+examples as stored. The order of examples depends on (seed, epoch) alone. The variables here are read by the dataset
 function below at the moment Keras makes the iterator of an epoch; changing them needs no new
 dataset and no new trace.
 """
@@ -21,11 +22,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_lbgap import strategy
+from tf_lbgap.data.keras_calls import callbacks_of, is_being_fitted, keras_calls
 from tf_lbgap.data.plan import LAST_BATCH, check_batch_size, num_batches
 from tf_lbgap.data.sources import ArraySource, StreamSource, permutation
 from tf_lbgap.data.weights import check_class_weight, fold_class_weight, fold_class_weight_numpy
 
-ALONE, PLANNED, LIVE = 0, 1, 2
+ALONE, PLANNED, LIVE = 0, 1, 2  # the last two for the one iterator per epoch that `fit` trains on
 _FIRST_BOUNDARIES = np.zeros(1, np.int64)
 
 
@@ -147,14 +150,15 @@ class Batches(tf.data.Dataset):
         self._size = check_batch_size(batch_size, self.num_examples)
         self._resume = None  # (epoch, examples) where the next fit shall start
         self._position = (0, 0)
-        self._promised = None  # the steps that Keras was told an epoch has
-        self._callbacks = weakref.WeakSet()
         self._active = self._rate_scheduler = _nobody
         self._rate_rule = None
-        self.iterators_made = self.cardinality_asked = 0
+        self.in_update = False  # whether an update has begun, whose size is fixed
+        # One size for evaluate and predict, since Keras keeps the steps that it counted first.
+        self._measure_size = self._size_in_force = self._size
         with tf.device("CPU:0"):
             variable = functools.partial(tf.Variable, dtype=tf.int64, trainable=False)
             self._mode_variable = variable(ALONE)
+            self._armed_variable = tf.Variable(False, trainable=False)  # the next iterator is that of `fit`
             self._epoch_variable = variable(0)
             self._start_variable = variable(0)
             self._size_variable = variable(self._size)
@@ -177,28 +181,54 @@ class Batches(tf.data.Dataset):
         return self  # a copied callback goes on to steer the stream that fit reads
 
     def __iter__(self):
-        steps = self._promised
-        if self._mode == ALONE and steps is not None and steps != self._steps():
-            raise ValueError(
-                f"batch_size was set to {self._size} while fit was running, and Keras still counts {steps} batches "
-                "per epoch. Add lb.callbacks.BatchSizeScheduler(batches) to fit's callbacks: it keeps count."
-            )
-        self.iterators_made += 1
+        method, _ = next(keras_calls(), (None, None))
+        if method in ("evaluate", "predict"):
+            return iter(self._to_measure())
         return super().__iter__()
 
     def cardinality(self):
-        """Return the number of batches per epoch, or UNKNOWN if a batch-size callback steers the stream."""
-        self.cardinality_asked += 1
-        if len(self._callbacks):
-            self._promised = None
+        """Return the number of batches per epoch, or UNKNOWN to a `fit` that a batch-size callback steers."""
+        calls = list(keras_calls())
+        method, arguments = calls[0] if calls else (None, {})
+        if method is None:
+            return tf.constant(self._steps(), tf.int64)
+        if method != "fit" or "epoch" in arguments:  # in the epochs of a fit: its validation data
+            if not strategy.is_default(strategy.of(arguments["self"])):
+                raise ValueError(
+                    "Under a strategy, evaluate, predict and validation_data read a copy of the stream, shuffled and "
+                    "mapped as for training. Give them batches.in_order() instead of batches."
+                )
+            return self._to_measure().cardinality()
+        if self._is_steered_by(arguments):
             return tf.constant(tf.data.UNKNOWN_CARDINALITY, tf.int64)
+        if self._mode != ALONE:
+            if any(m == "fit" and outer.get("x") is self for m, outer in calls[1:]):
+                raise ValueError("fit was called on a stream that another fit is reading. Give it Batches of its own.")
+            self.end_fit()  # the last fit was interrupted
         if self._resume is not None and self._resume[1]:
             raise ValueError(
                 f"The stream was set to resume at position {self._resume}, in the middle of an epoch. Add "
                 "lb.callbacks.BatchSizeScheduler(batches) to fit's callbacks: Keras alone cannot count such an epoch."
             )
-        self._promised = self._steps()
-        return tf.constant(self._promised, tf.int64)
+        return tf.constant(self._steps(), tf.int64)
+
+    def _is_steered_by(self, arguments):
+        return any(
+            getattr(callback, "steers_batches", False) and callback.batches is self
+            for callback in callbacks_of(arguments)
+        )
+
+    def _to_measure(self):
+        """What evaluate and predict read."""
+        dataset = self.in_order(self._measure_size)
+        ours, plain = keras.tree.flatten(self.element_spec), keras.tree.flatten(dataset.element_spec)
+        if len(ours) != len(plain) or not all(map(tf.TypeSpec.is_compatible_with, ours, plain)):
+            raise ValueError(
+                "evaluate and predict read the stream without map, but here map changes the type or the shape of a "
+                f"batch from {dataset.element_spec} to {self.element_spec}. Give them data of their own, such as "
+                "batches.in_order().map(function)."
+            )
+        return dataset
 
     def _steps(self):
         return num_batches(self.num_examples, self._size, self.last_batch)
@@ -207,20 +237,22 @@ class Batches(tf.data.Dataset):
 
     @tf.autograph.experimental.do_not_convert
     def _epoch_dataset(self, _):
-        mode = self._mode_variable.read_value()
+        mode, armed = self._mode_variable.read_value(), self._armed_variable.read_value()
         epoch, start = self._epoch_variable.read_value(), self._start_variable.read_value()
         alone = tf.equal(mode, ALONE)
 
         def advance():
-            return tf.group(self._epoch_variable.assign(epoch + 1), self._start_variable.assign(0))
+            return tf.group(self._epoch_variable.assign(epoch + 1))
 
-        with tf.control_dependencies([epoch, start]):
-            advanced = tf.cond(alone, advance, tf.no_op)
-        with tf.control_dependencies([advanced]):
+        with tf.control_dependencies([mode, armed, epoch, start]):
+            taken = tf.cond(alone, advance, lambda: tf.group(self._armed_variable.assign(False)))
+        # Who else reads the stream while it is steered, such as a user's callback, gets a plain epoch.
+        mode = tf.where(armed, mode, ALONE)
+        with tf.control_dependencies([taken]):
             boundaries = tf.switch_case(
                 tf.cast(mode, tf.int32),
                 [
-                    lambda: self._constant_boundaries(start),
+                    self._constant_boundaries,
                     self._boundaries_variable.read_value,
                     lambda: tf.constant(_FIRST_BOUNDARIES),
                 ],
@@ -239,13 +271,13 @@ class Batches(tf.data.Dataset):
     def _needs_planning(self):
         return self.last_batch == "merge" and isinstance(self._source, StreamSource)
 
-    def _constant_boundaries(self, start):
+    def _constant_boundaries(self):
         size, stop = self._size_variable.read_value(), tf.constant(self.num_examples, tf.int64)
         if self.last_batch == "drop":
-            return tf.range(start, stop + 1, size)
+            return tf.range(0, stop + 1, size)
         if self.last_batch == "merge":
-            return tf.concat([tf.range(start, tf.maximum(stop - size + 1, start + 1), size), [stop]], 0)
-        return tf.concat([tf.range(start, stop, size), [stop]], 0)
+            return tf.concat([tf.range(0, tf.maximum(stop - size + 1, 1), size), [stop]], 0)
+        return tf.concat([tf.range(0, stop, size), [stop]], 0)
 
     # What a user asks.
 
@@ -267,11 +299,22 @@ class Batches(tf.data.Dataset):
     @batch_size.setter
     def batch_size(self, size):
         size = check_batch_size(size, self.num_examples)
-        if self._mode == PLANNED:
-            raise ValueError(
-                f"batch_size={size} was set while a schedule steers the stream. Give the schedule a step there, "
-                "or leave it out, BatchSizeScheduler(batches), to set the size by hand."
-            )
+        if is_being_fitted(self):
+            if self._mode == ALONE:
+                raise ValueError(
+                    f"batch_size={size} was set while fit was running, and Keras counted the batches of an epoch "
+                    "before. Add lb.callbacks.BatchSizeScheduler(batches) to fit's callbacks: it keeps count."
+                )
+            if self._mode == PLANNED:
+                raise ValueError(
+                    f"batch_size={size} was set while a schedule steers the stream. Give the schedule a step there, "
+                    "or leave it out, BatchSizeScheduler(batches), to set the size by hand."
+                )
+            self._size = size
+            self._active().on_batch_size_set()
+            return
+        if self._mode != ALONE:
+            self.end_fit()  # the last fit was interrupted
         self._size = size
         self._size_variable.assign(size)
 
@@ -286,6 +329,8 @@ class Batches(tf.data.Dataset):
 
     @position.setter
     def position(self, position):
+        if is_being_fitted(self):
+            raise ValueError("position is set before fit, not while it is running.")
         epoch, examples = (int(part) for part in position)
         if epoch < 0 or not 0 <= examples < self.num_examples:
             raise ValueError(
@@ -293,7 +338,6 @@ class Batches(tf.data.Dataset):
             )
         self._position = self._resume = (epoch, examples)
         self._epoch_variable.assign(epoch)
-        self._start_variable.assign(examples)
 
     def order(self, epoch):
         """Return the examples' indices in the order of an epoch, int64 of shape (N,); arrays only."""
@@ -309,13 +353,9 @@ class Batches(tf.data.Dataset):
         Args:
             batch_size: Examples per batch. Defaults to the stream's.
         """
-        return self._source.in_order(batch_size or self._size)
+        return self._source.in_order(self._size if batch_size is None else batch_size)
 
-    # What callbacks ask. `claim` at construction, since Keras counts the steps before any hook runs.
-
-    def claim(self, callback):
-        """Let a batch-size callback steer the stream: from now on Keras is not told a number of steps."""
-        self._callbacks.add(callback)
+    # What callbacks ask.
 
     def steer(self, callback, live, rate_rule=None):
         """Begin a fit under a batch-size callback, planned or live; `rate_rule` maps a size to the rate's factor."""
@@ -328,22 +368,48 @@ class Batches(tf.data.Dataset):
         if live and self._needs_planning:
             raise ValueError('last_batch="merge" needs a schedule, for a stream from a tf.data.Dataset is merged ahead.')
         self._active, self._rate_rule = weakref.ref(callback), rate_rule
+        self._armed_variable.assign(False)
         self._set_mode(LIVE if live else PLANNED)
 
     def resume_at(self, epoch):
-        """Return the position in `epoch` from which it shall be read: 0, unless `position` was set."""
+        """Return the position in `epoch`, the first of a fit, from which it shall be read: 0, unless `position` was set.
+
+        Raises:
+            ValueError: If `position` was set for another epoch.
+        """
         resume, self._resume = self._resume, None
-        return resume[1] if resume and resume[0] == epoch else 0
+        if resume and any(resume) and resume[0] != epoch:
+            raise ValueError(
+                f"The stream was set to resume at position {resume}, but fit begins with epoch {epoch}. "
+                f"Call fit(initial_epoch={resume[0]})."
+            )
+        return resume[1] if resume else 0
 
     def begin_epoch(self, epoch, start, batch_size, boundaries=None):
         """Say what the next iterator holds: `boundaries` if planned, else batches from `start` on."""
         self._epoch_variable.assign(epoch)
         self._start_variable.assign(start)
+        self.arm()
         if boundaries is None:
             self._ends_variable.assign(np.zeros(self.num_examples + 1, np.int64))
+            self._size_variable.assign(batch_size)
+            self._size_in_force = batch_size
         else:
             self._boundaries_variable.assign(boundaries)
         self.record(epoch, start, batch_size)
+
+    def arm(self):
+        """Say that the next iterator to begin is the one that `fit` trains on."""
+        self._armed_variable.assign(True)
+
+    def begin_update(self):
+        """Fix the size of the next update and return it. A size that is set later holds for the one after."""
+        if not self.in_update:
+            self.in_update = True
+            if self._mode == LIVE and self._size != self._size_in_force:
+                self._size_variable.assign(self._size)
+            self._size_in_force = self._size
+        return self._size_in_force
 
     def live_end(self, index):
         """Return the position at which live batch `index` of the epoch ends, or 0 if it was not handed out."""
@@ -352,7 +418,7 @@ class Batches(tf.data.Dataset):
     def record(self, epoch, examples, batch_size):
         """Note how far training is and which size the next update has."""
         self._position = (epoch, examples) if examples < self.num_examples else (epoch + 1, 0)
-        self._size = batch_size
+        self._size, self.in_update = batch_size, False
 
     def end_fit(self):
         """Give the stream back to Keras."""
@@ -360,21 +426,20 @@ class Batches(tf.data.Dataset):
         self._set_mode(ALONE)
         self._size_variable.assign(self._size)
         self._epoch_variable.assign(self._position[0])
-        self._start_variable.assign(0)
 
     def set_rate_scheduler(self, callback):
         """Let a callback write schedule(progress) x `learning_rate_factor` into the optimizer."""
         self._rate_scheduler = weakref.ref(callback)
 
-    def has_rate_scheduler(self, params):
-        """Return whether such a callback takes part in the fit that has these params."""
+    def rate_scheduler(self, params):
+        """Return such a callback if one takes part in the fit that has these params, or None."""
         callback = self._rate_scheduler()
-        return callback is not None and callback.params is params
+        return callback if callback is not None and callback.params is params else None
 
     @property
     def learning_rate_factor(self):
-        """What the rate is multiplied by for the size in force; 1 unless a batch-size callback says otherwise."""
-        return self._rate_rule(self._size) if self._rate_rule else 1.0
+        """What the rate is multiplied by for the size of the update that began; 1 if no callback says otherwise."""
+        return self._rate_rule(self._size_in_force) if self._rate_rule else 1.0
 
     @property
     def progress(self):

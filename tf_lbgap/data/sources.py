@@ -38,8 +38,10 @@ class _Mapped:
     """The user's `map`, which may take a stateless `seed` beside the parts of a batch."""
 
     def __init__(self, function, seed):
-        self.function, self.seed = function, seed
+        self.seed = seed
         self.wants_seed = function is not None and "seed" in inspect.signature(function).parameters
+        # A tf.function may hold Python's `if` and `for`, as in Dataset.map; our own functions are not converted.
+        self.function = function and tf.function(function)
 
     def __call__(self, batch, epoch, position):
         if self.function is None:

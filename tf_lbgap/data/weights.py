@@ -16,10 +16,10 @@ def check_class_weight(class_weight):
         ValueError: If it is not a dict from whole numbers of at least 0 to finite weights of at least 0.
     """
     try:
-        weights = {int(label): float(weight) for label, weight in class_weight.items()}
+        weights = {int(label): float(weight) for label, weight in class_weight.items() if int(label) == label}
     except (AttributeError, TypeError, ValueError):
         weights = {}
-    if not weights or min(weights) < 0 or not all(np.isfinite(w) and w >= 0 for w in weights.values()):
+    if not weights or len(weights) != len(class_weight) or min(weights) < 0 or not all(np.isfinite(w) and w >= 0 for w in weights.values()):
         raise ValueError(f"class_weight={class_weight!r} must be a dict such as {{0: 1.0, 1: 2.5}}.")
     return weights
 
@@ -31,7 +31,10 @@ def fold_class_weight_numpy(class_weight, y, sample_weight=None):
     labels = np.asarray(y)
     if labels.ndim > 1:
         labels = labels.argmax(-1) if labels.shape[-1] > 1 else labels[..., 0]
-    weights = _table(class_weight, int(np.max(labels, initial=0)))[np.round(labels).astype(np.int64)]
+    labels = np.round(labels).astype(np.int64)
+    weights = np.ones(labels.shape, np.float32)
+    for label, weight in class_weight.items():
+        weights[labels == label] = weight
     return weights if sample_weight is None else weights * np.asarray(sample_weight, np.float32)
 
 
@@ -45,10 +48,3 @@ def fold_class_weight(class_weight, *example):
     values = tf.constant(list(class_weight.values()), tf.float32)
     weight = tf.where(tf.reduce_any(named), tf.reduce_sum(tf.where(named, values, 0.0)), 1.0)
     return x, y, weight if sample_weight is None else weight * tf.cast(sample_weight, tf.float32)
-
-
-def _table(class_weight, largest_label):
-    table = np.ones(max(largest_label, max(class_weight)) + 1, np.float32)
-    for label, weight in class_weight.items():
-        table[label] = weight
-    return table
