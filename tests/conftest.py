@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
+import keras
 import pytest
 import tensorflow as tf
 
@@ -16,9 +17,12 @@ tf.config.set_logical_device_configuration(
 
 @pytest.fixture(autouse=True)
 def _fresh_keras():
-    import keras
-
-    keras.config.set_floatx("float32")
+    _float32()
     keras.utils.set_random_seed(0)
     yield
+    _float32()
+
+
+def _float32():
     keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")  # new layers follow the policy, which floatx alone does not reset

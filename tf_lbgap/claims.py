@@ -125,10 +125,10 @@ def _compare(rows, arm, reference, quantity):
         return None
     differences = np.array([ours[seed] - theirs[seed] for seed in seeds])
     mean, error = differences.mean(), differences.std(ddof=1) / math.sqrt(len(seeds))
-    if error > 0:
+    if error > 1e-12 * abs(mean):
         p_value = float(scipy.stats.ttest_1samp(differences, 0.0).pvalue)
-    else:
-        p_value = 1.0 if mean == 0 else 0.0
+    else:  # all seeds differ by the same: t would be infinite, and the sign test is all that can be said
+        p_value = 1.0 if mean == 0 else 2.0 * 0.5 ** len(seeds)
     reach = scipy.stats.t.ppf(1 - LEVEL / 2, len(seeds) - 1) * error
     back = math.exp if quantity.ratio else float
     return Comparison(

@@ -8,7 +8,6 @@ import sys
 def main(arguments=None):
     """Run a command and return its exit code: 0, 1 if training failed, 2 for a mistake in what was typed."""
     options = _parser().parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow, which else greets with a page of lines
     from tf_lbgap.experiment import ConfigError, RunFailed
 
     try:

@@ -7,16 +7,16 @@ from rich.table import Table
 
 from tf_lbgap.claims import LEVEL, QUANTITIES, compare, summarize
 
-_COLUMNS = (  # key in results.json, title, scale
-    ("test_accuracy", "test\naccuracy %", 100.0),
-    ("test_loss", "test\nloss", 1.0),
-    ("train_loss", "train\nloss", 1.0),
-    ("top_eigenvalue", "top\neigenvalue", 1.0),
-    ("updates", "\nupdates", 1.0),
-    ("examples", "\nexamples", 1.0),
-    ("seconds", "\nseconds", 1.0),
+_COLUMNS = (  # key in results.json, title, scale, decimals
+    ("test_accuracy", "test\naccuracy %", 100.0, 2),
+    ("test_loss", "test\nloss", 1.0, 3),
+    ("top_eigenvalue", "top\neigenvalue", 1.0, 2),
+    ("updates", "\nupdates", 1.0, 0),
+    ("examples", "\nexamples", 1.0, 0),
+    ("seconds", "\nseconds", 1.0, 1),
 )
-_WITHOUT_ERROR = ("train_loss", "examples")  # to fit 80 columns; results.json has every seed
+_WITHOUT_ERROR = ("examples",)  # to fit 80 columns; results.json has every seed
+_STYLE = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False}
 
 _EQUAL = {
     "loss": "At equal training loss",
@@ -30,16 +30,16 @@ _EQUAL = {
 def results_table(experiment, rows):
     """Return a rich table: a line per arm, mean ± standard error over seeds."""
     title = f"{experiment.name}: mean ± standard error over {_seeds(experiment.seeds)}"
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, caption=_losses(experiment, rows), **_STYLE)
     table.add_column("\narm")
     columns = [column for column in _COLUMNS if any(row.get(column[0]) is not None for row in rows)]
-    for _, title, _ in columns:
-        table.add_column(title, justify="right")
+    for _, title, *_ in columns:
+        table.add_column(title, justify="right", no_wrap=True)
     for arm in experiment.arms:
         own = [row for row in rows if row["arm"] == arm]
         cells = [
-            _cell(summarize([row.get(key) for row in own]), scale, key not in _WITHOUT_ERROR)
-            for key, _, scale in columns
+            _cell(summarize([row.get(key) for row in own]), scale, decimals, key not in _WITHOUT_ERROR)
+            for key, _, scale, decimals in columns
         ]
         missed = sum(not row.get("reached", True) for row in own)
         unsure = sum(row.get("top_eigenvalue_converged") is False for row in own)
@@ -57,8 +57,7 @@ def differences_table(experiment, rows):
     table = Table(
         title=f"difference from {experiment.reference}, paired by seed (95 % interval)",
         caption=f"Significant: p < {LEVEL} in a paired t test, Holm-corrected for {len(comparisons)} comparisons.",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
+        **_STYLE,
     )
     table.add_column("arm")
     for quantity in QUANTITIES:
@@ -110,14 +109,23 @@ def _number(value, quantity):
     return f"{value:.2f}" if quantity.ratio else f"{value * quantity.scale:+.{2 if quantity.unit else 4}f}"
 
 
-def _cell(summary, scale, with_error):
+def _losses(experiment, rows):
+    """Name the clean training loss that each arm ended with: arms at unequal loss are not comparable."""
+    told = []
+    for arm in experiment.arms:
+        summary = summarize([row["train_loss"] for row in rows if row["arm"] == arm])
+        told += [f"{arm} {summary.mean:.4f}"] if summary.num_seeds else []
+    return f"Clean training loss reached: {', '.join(told)}."
+
+
+def _cell(summary, scale, decimals, with_error):
     if not summary.num_seeds:
         return "-"
     mean, error = summary.mean * scale, summary.standard_error * scale
+    decimals = 0 if abs(mean) >= 100 else decimals
     if math.isnan(error) or not with_error:
-        return f"{mean:,.0f}" if mean >= 1000 else f"{mean:.2g}" if with_error is False else f"{mean:.4g}"
-    digits = 2 if error == 0 else max(0, min(4, 1 - math.floor(math.log10(error))))
-    return f"{mean:,.{digits}f} ± {error:,.{digits}f}"
+        return f"{mean:,.{decimals}f}"
+    return f"{mean:,.{decimals}f}±{error:,.{decimals}f}"
 
 
 def _seeds(count):

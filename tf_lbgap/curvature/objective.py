@@ -73,15 +73,16 @@ class Objective:
         y_pred, _, penalties = self.model.stateless_call(
             weights, others, x, training=False, return_losses=True
         )
-        examples = tf.shape(tf.nest.flatten(x)[0])[0]
-        if isinstance(self.loss, keras.losses.Loss):
-            total, count = _of_keras_loss(self.loss, y, y_pred, sample_weight, examples)
-        else:
-            total, count = _of_function(self.loss, y, y_pred, sample_weight, examples)
-        count = tf.cast(count, tf.float64)
+        total, count = self.of_prediction(y, y_pred, sample_weight, tf.shape(tf.nest.flatten(x)[0])[0])
         if self.regularization and penalties:
             total += tf.cast(count, total.dtype) * tf.add_n([tf.cast(p, total.dtype) for p in penalties])
         return total, count
+
+    def of_prediction(self, y, y_pred, sample_weight, examples):
+        """The same two sums, without penalties, for predictions that were made elsewhere."""
+        of_loss = _of_keras_loss if isinstance(self.loss, keras.losses.Loss) else _of_function
+        total, count = of_loss(self.loss, y, y_pred, sample_weight, examples)
+        return total, tf.cast(count, tf.float64)
 
 
 def _of_keras_loss(loss, y, y_pred, sample_weight, examples):

@@ -33,10 +33,11 @@ class Evaluation:
         return loss / weight, right / count
 
     def _sums_of_chunk(self, x, y):
-        weights = [tf.convert_to_tensor(v.value) for v in self._objective.variables]
-        loss, weight = self._objective.total_and_count(weights, x, y)
         prediction = self._model(x, training=False)
+        examples = tf.shape(tf.nest.flatten(x)[0])[0]
+        loss, weight = self._objective.of_prediction(y, prediction, None, examples)
         if keras.tree.is_nested(prediction) or not y.dtype.is_integer or len(prediction.shape) != y.shape.rank + 1:
             return loss, weight, tf.constant(np.nan)
         right = tf.equal(tf.argmax(prediction, -1), tf.cast(y, tf.int64))
-        return loss, weight, tf.reduce_sum(tf.reduce_mean(tf.cast(tf.reshape(right, [tf.shape(y)[0], -1]), tf.float32), -1))
+        per_example = tf.reduce_mean(tf.cast(tf.reshape(right, [examples, -1]), tf.float32), -1)
+        return loss, weight, tf.reduce_sum(per_example)

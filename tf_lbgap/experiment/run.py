@@ -25,6 +25,7 @@ import yaml
 
 from tf_lbgap.experiment.calls import ConfigError
 from tf_lbgap.experiment.files import digest, read_json, write_csv, write_json, write_text
+from tf_lbgap.experiment.quiet import import_tensorflow
 
 
 class RunFailed(RuntimeError):
@@ -81,13 +82,15 @@ def run(experiment, *, jobs=1, again=False, listen=None):
 
 def environment():
     """Return what the numbers may depend on besides the configuration: versions, device, threads."""
+    import_tensorflow()
     import keras
     import numpy
     import tensorflow as tf
 
     import tf_lbgap
 
-    devices = [tf.config.experimental.get_device_details(d).get("device_name", d.name) for d in tf.config.list_physical_devices("GPU")]
+    details = tf.config.experimental.get_device_details
+    devices = [details(gpu).get("device_name", gpu.name) for gpu in tf.config.list_physical_devices("GPU")]
     return {
         "tf_lbgap": tf_lbgap.__version__,
         "tensorflow": tf.__version__,
@@ -128,6 +131,8 @@ def _finished(experiment, arm, seed):
 def _train_all(experiment, tasks, jobs, listen):
     """Yield (task, row or exception) as they come."""
     if jobs == 1 or len(tasks) < 2:
+        if tasks:
+            import_tensorflow()
         for task in tasks:
             listen.started(*task)
             yield task, _attempt(experiment, *task, functools.partial(listen.advanced, *task))
@@ -156,6 +161,7 @@ def _pass_on(news, listen):
 
 
 def _share_cores(jobs):
+    import_tensorflow()
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(max(1, (os.cpu_count() or 1) // jobs))
