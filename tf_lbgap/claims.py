@@ -77,7 +77,8 @@ def compare(rows, reference, quantities=QUANTITIES):
     """Compare every arm with the reference.
 
     Args:
-        rows: Dicts as in `results.json`. Rows with `reached` False are left out.
+        rows: Dicts as in `results.json`. Rows with `reached` False are left out (they missed the target, or
+            diverged), and so are eigenvalues that did not converge.
         reference: Name of the arm that the others are compared with.
         quantities: What to compare.
 
@@ -112,7 +113,7 @@ def holm(p_values):
 def _compare(rows, arm, reference, quantity):
     def by_seed(name):
         usable = (r for r in rows if r["arm"] == name and r.get("reached", True))
-        values = {r["seed"]: r.get(quantity.key) for r in usable}
+        values = {r["seed"]: r.get(quantity.key) for r in usable if r.get(f"{quantity.key}_converged", True)}
         return {
             seed: math.log(v) if quantity.ratio else v
             for seed, v in values.items()

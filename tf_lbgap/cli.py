@@ -7,7 +7,7 @@ import sys
 
 def main(arguments=None):
     """Run a command and return its exit code: 0, 1 if training failed, 2 for a mistake in what was typed."""
-    options = _parser().parse_args(arguments)
+    options = _parse(arguments)
     from tf_lbgap.experiment import ConfigError, RunFailed
 
     try:
@@ -16,14 +16,31 @@ def main(arguments=None):
         print(f"lbgap: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
-        print("\nlbgap: stopped; what finished is kept, and the same command goes on from there.", file=sys.stderr)
+        print(
+            "\nlbgap: stopped; what finished is kept, and the same command goes on from there.",
+            file=sys.stderr,
+        )
         return 130
+
+
+def _parse(arguments):
+    # argparse takes all of `nargs="*"` at once, so key=value after an option is left over.
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    unknown = [text for text in rest if text.startswith("-") or not hasattr(options, "overrides")]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if rest:
+        options.overrides += rest
+    return options
 
 
 def _parser():
     from tf_lbgap import __version__
 
-    parser = argparse.ArgumentParser(prog="lbgap", description="Large-batch training and the generalization gap.")
+    parser = argparse.ArgumentParser(
+        prog="lbgap", description="Large-batch training and the generalization gap."
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser(
@@ -32,8 +49,12 @@ def _parser():
         description="Train every arm of a YAML file with every seed, write a run directory, print a table.",
     )
     run.add_argument("config", help="YAML file, such as configs/quickstart.yaml")
-    run.add_argument("overrides", nargs="*", metavar="key=value", help="such as seeds=10 or arms.small.batch_size=8")
-    run.add_argument("--jobs", type=_positive, default=1, metavar="N", help="processes that train at the same time")
+    run.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="such as seeds=10 or arms.small.batch_size=8"
+    )
+    run.add_argument(
+        "--jobs", type=_positive, default=1, metavar="N", help="processes that train at the same time"
+    )
     run.add_argument("--again", action="store_true", help="train anew what is finished")
     run.add_argument("--quiet", action="store_true", help="print the table and the paths only")
     run.set_defaults(command=_run)
@@ -54,7 +75,7 @@ def _run(options):
     from tf_lbgap.progress import Bars
 
     loaded = experiment.load(options.config, options.overrides)
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)  # names are printed as they are
     with Bars(console, quiet=options.quiet) as bars:
         rows = experiment.run(loaded, jobs=options.jobs, again=options.again, listen=bars)
     console.print(report.results_table(loaded, rows))

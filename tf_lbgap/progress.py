@@ -40,7 +40,8 @@ class Bars:
     def finished(self, arm, seed, row, trained):
         text = f"{row['updates']:,} updates, train loss {_short(row['train_loss'])}, "
         text += f"test accuracy {_short(row['test_accuracy'])}"
-        text += "" if row.get("reached", True) else ", missed the target"
+        if not row.get("reached", True):
+            text += ", diverged" if row["train_loss"] is None else ", missed the target"
         text += "" if trained else ", finished before"
         self._progress.update(self._bar(arm, seed), completed=1.0, description=text)
         if not self._live and not self._quiet:

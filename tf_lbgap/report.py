@@ -23,7 +23,6 @@ _EQUAL = {
     "epochs": "After equal epochs",
     "updates": "After equal updates",
     "seconds": "After equal seconds",
-    "tuned": "With the learning rate tuned for each arm",
 }
 
 
@@ -41,9 +40,11 @@ def results_table(experiment, rows):
             _cell(summarize([row.get(key) for row in own]), scale, decimals, key not in _WITHOUT_ERROR)
             for key, _, scale, decimals in columns
         ]
-        missed = sum(not row.get("reached", True) for row in own)
+        diverged = sum(row.get("train_loss") is None for row in own)
+        missed = sum(not row.get("reached", True) for row in own) - diverged
         unsure = sum(row.get("top_eigenvalue_converged") is False for row in own)
-        marks = f"\nmissed the target: {missed}" if missed else ""
+        marks = f"\ndiverged: {diverged}" if diverged else ""
+        marks += f"\nmissed the target: {missed}" if missed else ""
         marks += f"\neigenvalue not converged: {unsure}" if unsure else ""
         table.add_row(arm + marks, *cells)
     return table
@@ -115,7 +116,7 @@ def _losses(experiment, rows):
     for arm in experiment.arms:
         summary = summarize([row["train_loss"] for row in rows if row["arm"] == arm])
         told += [f"{arm} {summary.mean:.4f}"] if summary.num_seeds else []
-    return f"Clean training loss reached: {', '.join(told)}."
+    return f"Clean training loss reached: {', '.join(told)}." if told else None
 
 
 def _cell(summary, scale, decimals, with_error):

@@ -106,12 +106,12 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
+        check_read(self)
         if self.params.get("steps") is not None:
             raise ValueError(
                 f"fit counts {self.params['steps']} steps per epoch, but {type(self).__name__} ends epochs where the "
                 "data end. Leave steps_per_epoch out, and put the callback into fit's own list of callbacks."
             )
-        check_read(self)
         self.batches.steer(self, self.live, self._rate_factor)
         if self.momentum_correction:
             self._check_momentum_correction()

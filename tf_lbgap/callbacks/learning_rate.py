@@ -26,7 +26,8 @@ class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
     def __init__(self, schedule, factor=1.0):
         self.schedule, self._value = schedule, factor
-        self.factor = keras.Variable(factor, trainable=False, dtype="float32", name="learning_rate_factor")
+        dtype = "float64" if keras.config.floatx() == "float64" else "float32"
+        self.factor = keras.Variable(factor, trainable=False, dtype=dtype, name="learning_rate_factor")
 
     def __call__(self, step):
         return self.schedule(step) * self.factor
@@ -129,7 +130,7 @@ def correct_momentum(optimizer, ratio):
     Keras' SGD keeps the rate inside the buffer, m = momentum m - lr g, so after a jump of the rate the
     buffer still moves the weights at the old one.
     """
-    for buffer in innermost(optimizer).momentums:
+    for buffer in getattr(innermost(optimizer), "momentums", ()):  # none before the first update
         buffer.assign(buffer * ratio)
 
 

@@ -81,7 +81,9 @@ class Batches(tf.data.Dataset):
         class_weight=None,
         last_batch="partial",
     ):
-        x, y, sample_weight = (_to_arrays(part) for part in (x, y, sample_weight))
+        x, y, sample_weight = (
+            _to_arrays(part, name) for part, name in ((x, "x"), (y, "y"), (sample_weight, "sample_weight"))
+        )
         num_examples = _common_length(x=x, y=y, sample_weight=sample_weight)
         if class_weight is not None:
             sample_weight = fold_class_weight_numpy(check_class_weight(class_weight), y, sample_weight)
@@ -331,10 +333,13 @@ class Batches(tf.data.Dataset):
     def position(self, position):
         if is_being_fitted(self):
             raise ValueError("position is set before fit, not while it is running.")
-        epoch, examples = (int(part) for part in position)
+        try:
+            epoch, examples = (int(part) for part in position)
+        except (TypeError, ValueError):
+            epoch = examples = -1
         if epoch < 0 or not 0 <= examples < self.num_examples:
             raise ValueError(
-                f"position={tuple(position)} must be (epoch, examples) with 0 <= examples < {self.num_examples}."
+                f"position={position!r} must be (epoch, examples) with 0 <= examples < {self.num_examples}."
             )
         self._position = self._resume = (epoch, examples)
         self._epoch_variable.assign(epoch)
@@ -505,13 +510,24 @@ def _pack(x, y, sample_weight):
     return (x,) if isinstance(x, (tuple, list)) else x
 
 
-def _to_arrays(part):
+def _to_arrays(part, name):
     """Return nested arrays; as in Keras, a list of arrays is several inputs and a list of numbers one array."""
     if isinstance(part, dict):
-        return {name: _to_arrays(value) for name, value in part.items()}
-    if isinstance(part, (tuple, list)) and part and all(np.ndim(value) and hasattr(value, "shape") for value in part):
-        return tuple(np.asarray(value) for value in part)
-    return part if part is None else np.asarray(part)
+        return {key: _to_arrays(value, f"{name}[{key!r}]") for key, value in part.items()}
+    if isinstance(part, (tuple, list)) and part and all(len(getattr(value, "shape", ())) for value in part):
+        return tuple(_to_arrays(value, f"{name}[{i}]") for i, value in enumerate(part))
+    if part is None and name != "x":
+        return None
+    try:
+        array = np.asarray(part)
+    except ValueError:  # rows of unequal length
+        array = np.array(None)
+    if array.dtype == object:
+        raise ValueError(
+            f"{name} is not an array of numbers, but {type(part).__name__}. Batches takes arrays, tuples and dicts of "
+            "arrays, lists of numbers and data frames; for a tf.data.Dataset write Batches.from_dataset(dataset, ...)."
+        )
+    return array
 
 
 def _common_length(**parts):
@@ -535,6 +551,12 @@ def _check_seed(seed):
 
 
 def _check_cardinality(dataset, num_examples):
+    specs = tf.nest.flatten(dataset.element_spec)
+    if all(getattr(spec, "shape", None) is not None and spec.shape.rank and spec.shape[0] is None for spec in specs):
+        raise ValueError(
+            f"The data set is batched already, or its examples have no fixed shape: {dataset.element_spec}. Give "
+            "from_dataset single examples: dataset.unbatch(), or fix their shape with tf.ensure_shape in a map."
+        )
     known = int(dataset.cardinality())
     if num_examples is None:
         if known < 0:

@@ -38,6 +38,8 @@ class _Mapped:
     """The user's `map`, which may take a stateless `seed` beside the parts of a batch."""
 
     def __init__(self, function, seed):
+        if function is not None and not callable(function):
+            raise ValueError(f"map={function!r} must be a function of the parts of a batch, map(x, y), or None.")
         self.seed = seed
         self.wants_seed = function is not None and "seed" in inspect.signature(function).parameters
         # A tf.function may hold Python's `if` and `for`, as in Dataset.map; our own functions are not converted.

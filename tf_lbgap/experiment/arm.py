@@ -4,15 +4,16 @@ What a seed decides: the split of the data, the initial weights, the order of ex
 masks. A seed gives the same numbers whichever seeds ran before it in the process.
 """
 
+import contextlib
 import functools
-import inspect
 import math
+import numbers
 
 import keras
 import numpy as np
 
 from tf_lbgap import batch_normalization, callbacks, curvature, data, schedules
-from tf_lbgap.experiment.calls import ConfigError, is_call, make, make_function, resolve
+from tf_lbgap.experiment.calls import ConfigError, is_call, make, make_function, mistakes
 from tf_lbgap.experiment.clock import Clock, TimedSteps
 from tf_lbgap.experiment.evaluation import Evaluation
 
@@ -45,17 +46,19 @@ class Arm:
         """
         self._clock = Clock()
         split = load_split(self.config["data"], seed)
-        with self._clock.part("compile"):
-            self._prepare(split, seed)
-        batches = self._batches(split, seed)
-        stop = self._stop(batches, split)
+        with mistakes():
+            with self._clock.part("compile"):
+                self._prepare(split, seed)
+            batches = self._batches(split, seed)
+            stop = self._stop(batches, split)
+            steering = self._callbacks(batches, stop, split, folder, progress)
         with self._clock.part("train"):
             self._model.fit(
                 batches,
                 epochs=self._epochs,
                 shuffle=False,
                 verbose=0,
-                callbacks=self._callbacks(batches, stop, split, folder, progress),
+                callbacks=steering,
             )
         result = self._judge(split, seed)
         epoch, examples = batches.position
@@ -63,7 +66,7 @@ class Arm:
             "updates": int(self._model.optimizer.iterations.numpy()),
             "examples": epoch * batches.num_examples + examples,
             "epochs": epoch + examples / batches.num_examples,
-            "reached": bool(getattr(stop, "reached", True)),
+            "reached": bool(getattr(stop, "reached", True)) and math.isfinite(result["train_loss"]),
         }
         if folder is not None:
             self._model.save_weights(folder / "model.weights.h5")
@@ -77,7 +80,7 @@ class Arm:
         fresh = make_model(config["model"], split, seed)
         if self._model is None:
             self.loss = make(config["loss"])
-            self._model = fresh
+            check_logits(fresh, self.loss, first_examples(split.x_train, split.y_train, 100)[0])
             self._evaluation = Evaluation(fresh, self.loss)
             self._hessian = None
             fresh.compile(
@@ -91,22 +94,34 @@ class Arm:
             self._untouched = [variable.numpy() for variable in fresh.optimizer.variables]
             fresh.make_train_function()
             fresh.train_function = TimedSteps(fresh.train_function, lambda: self._clock, fresh)
+            self._model = fresh
         else:
             _copy_variables(fresh, self._model)
             for variable, value in zip(self._model.optimizer.variables, self._untouched, strict=True):
                 variable.assign(value)
         rate = config["learning_rate"]
         if rate is not None and not is_call(rate):
-            self._model.optimizer.learning_rate = _positive_rate(rate)
+            self._model.optimizer.learning_rate = rate
 
     def _batches(self, split, seed):
         config = self.config
         size = config["batch_size"]
         self._schedule = as_schedule(size, "batch_size") if is_call(size) else None
-        first = size if self._schedule is None else min(round(self._schedule(0.0)), config["maximum"] or math.inf)
+        if self._schedule is not None:
+            asked = self._schedule(0.0)
+            if not isinstance(asked, numbers.Real) or not math.isfinite(asked):
+                raise ConfigError(
+                    f"batch_size: {size['call']} gave {asked!r} at the start, which is no batch size."
+                )
+            size = min(round(asked), config["maximum"] or math.inf)
         augment = config["map"] and make_function(config["map"])
         return data.Batches(
-            split.x_train, split.y_train, batch_size=first, seed=seed, map=augment, last_batch=config["last_batch"]
+            split.x_train,
+            split.y_train,
+            batch_size=size,
+            seed=seed,
+            map=augment,
+            last_batch=config["last_batch"],
         )
 
     def _callbacks(self, batches, stop, split, folder, progress):
@@ -126,7 +141,9 @@ class Arm:
         if is_call(config["learning_rate"]):
             rate = as_schedule(config["learning_rate"], "learning_rate")
             result.append(
-                callbacks.LearningRateScheduler(batches, rate, momentum_correction=config["momentum_correction"])
+                callbacks.LearningRateScheduler(
+                    batches, rate, momentum_correction=config["momentum_correction"]
+                )
             )
         result += [stop, keras.callbacks.TerminateOnNaN()] if stop else [keras.callbacks.TerminateOnNaN()]
         if folder is not None:
@@ -141,7 +158,7 @@ class Arm:
 
     @property
     def _epochs(self):
-        if self.equal in ("loss", "epochs", "tuned"):
+        if self.equal in ("loss", "epochs"):
             return self.config["epochs"]
         return UNLIMITED
 
@@ -156,8 +173,20 @@ class Arm:
         return None
 
     def _clean_loss(self, sample):
-        with self._clock.part("evaluate"), batch_normalization.recalibrated(self._model, sample):
+        exact = batch_normalization.recalibrated(self._model, sample)
+        with self._clock.part("evaluate"), self._unless_diverged(sample), exact:
             return self._evaluation(*sample)[0]
+        return math.nan
+
+    @contextlib.contextmanager
+    def _unless_diverged(self, sample):
+        """End the block early, and in silence, if a model whose loss is not finite has no statistics."""
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                yield
+        except ValueError:
+            if math.isfinite(self._evaluation(*sample)[0]):
+                raise
 
     def _validate(self, split):
         sample = first_examples(split.x_test, split.y_test, self.measure.validation_examples)
@@ -176,7 +205,8 @@ class Arm:
     def _judge(self, split, seed):
         model, train = self._model, (split.x_train, split.y_train)
         with self._clock.part("evaluate"):
-            batch_normalization.recalibrate(model, _in_chunks(*train))
+            with self._unless_diverged(train):
+                batch_normalization.recalibrate(model, _in_chunks(*train))
             train_loss, train_accuracy = self._evaluation(*train)
             test_loss, test_accuracy = self._evaluation(split.x_test, split.y_test)
         result = {
@@ -193,7 +223,11 @@ class Arm:
     def _top_eigenvalue(self, sample):
         chunks = _in_chunks(*sample)
         if not np.isfinite([np.sum(v.numpy()) for v in self._model.trainable_variables]).all():
-            return {"top_eigenvalue": math.nan, "top_eigenvalue_residual": math.nan, "top_eigenvalue_converged": False}
+            return {
+                "top_eigenvalue": math.nan,
+                "top_eigenvalue_residual": math.nan,
+                "top_eigenvalue_converged": False,
+            }
         if self._hessian is None:
             self._hessian = curvature.HessianOperator(self._model, self.loss, chunks)
         else:
@@ -224,16 +258,35 @@ def make_model(config, split, seed):
     """Return the un-compiled model of a seed, built for the data."""
     if not is_call(config):
         raise ConfigError(f"model: {config!r} must be a call, such as {{call: networks.mlp}}.")
-    takes = inspect.signature(resolve(config["call"])).parameters
-    if "seed" not in takes:
-        keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(seed)  # for layers that the model's function gives no seed
     offered = {"seed": seed, "input_shape": np.shape(split.x_train)[1:]}
     if _is_classification(split):
         offered["num_classes"] = split.num_classes
     model = make(config, **offered)
     if not getattr(model, "built", False):
-        raise ConfigError(f"model: {config['call']} must return a built Keras model: start it with keras.Input(shape).")
+        raise ConfigError(
+            f"model: {config['call']} must return a built Keras model: start it with keras.Input(shape)."
+        )
     return model
+
+
+def check_logits(model, loss, x):
+    """Raise if a cross-entropy takes probabilities for logits, or logits for probabilities: it would not tell."""
+    from_logits = getattr(loss, "from_logits", None)
+    if from_logits is None:
+        return
+    outputs = np.asarray(model(x, training=False))
+    low, high = outputs.min(), outputs.max()
+    if not from_logits and (low < 0 or high > 1):
+        raise ConfigError(
+            f"loss: {type(loss).__name__} takes probabilities, but the model gives values from {low:.3g} to {high:.3g}. "
+            "Add from_logits: true to the loss."
+        )
+    if from_logits and low >= 0 and np.allclose(outputs.sum(-1), 1, atol=1e-3):
+        raise ConfigError(
+            f"loss: {type(loss).__name__} takes logits, but the model gives probabilities. "
+            "Set from_logits: false in the loss, or leave the softmax out of the model."
+        )
 
 
 def as_schedule(config, where):
@@ -254,7 +307,8 @@ def first_examples(x, y, count):
 def _in_chunks(x, y, size=2000):
     count = len(keras.tree.flatten(y)[0])
     return [
-        keras.tree.map_structure(lambda a, s=start: a[s : s + size], (x, y)) for start in range(0, count, size)
+        keras.tree.map_structure(lambda a, s=start: a[s : s + size], (x, y))
+        for start in range(0, count, size)
     ]
 
 
@@ -266,12 +320,6 @@ def _is_classification(split):
 def _copy_variables(source, target):
     for old, new in zip(target.variables, source.variables, strict=True):
         old.assign(new)
-
-
-def _positive_rate(rate):
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < math.inf:
-        raise ConfigError(f"learning_rate: {rate!r} must be a positive number or a schedule, {{call: schedules.cosine, ...}}.")
-    return float(rate)
 
 
 class _Validation(keras.callbacks.Callback):
@@ -306,7 +354,7 @@ class _StopAfterSeconds(keras.callbacks.Callback):
 
 
 class _Progress(keras.callbacks.Callback):
-    """Tells the run how far training is, at most a few times a second."""
+    """Tells the run after each epoch how far training is."""
 
     def __init__(self, batches, fraction, stop, tell):
         super().__init__()

@@ -5,6 +5,7 @@ user (`module:function`); the other keys beside `call` are its arguments, and ma
 There is no registry: what can be imported can be called.
 """
 
+import contextlib
 import difflib
 import importlib
 import inspect
@@ -35,13 +36,20 @@ def resolve(path):
     Raises:
         ConfigError: If there is no such thing; it names the nearest one.
     """
-    if not isinstance(path, str) or not path:
+    if not isinstance(path, str) or not all(path.partition(":")[::2] if ":" in path else path):
         raise ConfigError(f"call: {path!r} is not a name such as networks.mlp or my_module:my_function.")
-    if ":" in path:
-        return _users(path)
+    function = _users(path) if ":" in path else _ours(path)
+    if not callable(function):
+        raise ConfigError(f"call: {path} is a {type(function).__name__}, and not a function.")
+    return function
+
+
+def _ours(path):
     *parents, name = path.split(".")
     if not parents:
-        raise ConfigError(f"call: {path} names no module: write networks.{path}, or module:{path} for your own.")
+        raise ConfigError(
+            f"call: {path} names no module: write networks.{path}, or module:{path} for your own."
+        )
     root = "keras" if parents[0] == "keras" else "tf_lbgap"
     place = importlib.import_module(root)
     for parent in parents[1:] if root == "keras" else parents:
@@ -62,20 +70,34 @@ def make(value, **offered):
         return value
     if "call" not in value:
         return {key: make(item) for key, item in value.items()}
-    function = resolve(value["call"])
+    function, takes = _checked(value)
     arguments = {key: make(item) for key, item in value.items() if key != "call"}
-    parameters = inspect.signature(function).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        for key in arguments:
-            if key not in parameters:
-                raise ConfigError(f"{value['call']} has no argument {key!r}. {nearest(key, parameters)}")
-        offered = {key: item for key, item in offered.items() if key in parameters}
-    else:
-        offered = {}
-    try:
+    offered = {key: item for key, item in offered.items() if key in takes}
+    with mistakes(f"call: {value['call']}"):
         return function(**{**offered, **arguments})
-    except TypeError as error:
-        raise ConfigError(f"call: {value['call']}: {error}") from error
+
+
+def check(value):
+    """Raise a ConfigError if a call in a configuration value names no function, or an argument that it lacks."""
+    if isinstance(value, list):
+        for item in value:
+            check(item)
+    if isinstance(value, dict):
+        if "call" in value:
+            _checked(value)
+        for item in value.values():
+            check(item)
+
+
+@contextlib.contextmanager
+def mistakes(where=None):
+    """Tell what a function has against its arguments as a mistake in the configuration."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (TypeError, ValueError, OSError) as error:
+        raise ConfigError(f"{where}: {error}" if where else str(error)) from error
 
 
 def make_function(value, **offered):
@@ -85,14 +107,32 @@ def make_function(value, **offered):
     return make(value, **offered)
 
 
+def _checked(value):
+    """Return the function of a call, and the names that may be offered to it."""
+    function = resolve(value["call"])
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some built-in functions have none
+        return function, ()
+    takes = [name for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    # Optimizers of Keras have **kwargs, and refuse what comes in it without saying what they take.
+    takes_all = len(takes) < len(parameters) and not value["call"].startswith("keras.optimizers.")
+    for key in value:
+        if key != "call" and not takes_all and key not in takes:
+            raise ConfigError(f"{value['call']} has no argument {key!r}. {nearest(key, takes)}")
+    return function, takes
+
+
 def _users(path):
     module, _, name = path.partition(":")
     if os.getcwd() not in sys.path:  # a script beside the YAML file, as with `python -m`
         sys.path.insert(0, os.getcwd())
     try:
         place = importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigError(f"call: {path}: cannot import {module!r} from {os.getcwd()} ({error}).") from error
+    except Exception as error:  # a mistake in the user's file, of any kind
+        raise ConfigError(
+            f"call: {path}: cannot import {module!r} from {os.getcwd()} ({type(error).__name__}: {error})."
+        ) from error
     for part in name.split("."):
         place = _attribute(place, part, path)
     return place

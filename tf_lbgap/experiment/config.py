@@ -23,7 +23,7 @@ import re
 
 import yaml
 
-from tf_lbgap.experiment.calls import ConfigError, nearest
+from tf_lbgap.experiment.calls import ConfigError, is_call, nearest
 
 DEFAULTS = {
     "data": {"call": "data.datasets.digits"},
@@ -48,7 +48,6 @@ DEFAULTS = {
     "updates": None,
     "seconds": None,
     "target_loss": None,
-    "learning_rates": None,
 }
 """What an arm consists of, and what holds if nobody says otherwise."""
 
@@ -59,9 +58,18 @@ EQUAL = {
     "epochs": ("epochs",),
     "updates": ("updates",),
     "seconds": ("seconds",),
-    "tuned": ("epochs", "learning_rates"),
 }
 """What can be held equal between arms, and the keys that it needs."""
+
+
+_CHOICES = {
+    "scale_learning_rate": ("none", "linear", "sqrt"),
+    "sizes": ("any", "ladder"),
+    "last_batch": ("partial", "merge", "drop"),
+    "jit_compile": (True, False, "auto"),
+    "momentum_correction": (True, False),
+}
+_FILES = ("config.yaml", "results.json", "results.csv", "report.html", "error.txt")  # of a run directory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,13 +111,16 @@ def load(path, overrides=()):
     """
     path = pathlib.Path(path)
     try:
-        content = yaml.safe_load(path.read_text())
+        content = _read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"There is no file {str(path)!r}. {_yaml_files(path)}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} cannot be read: {error}. Save it as UTF-8.") from None
+    except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold keys and values, such as 'arms:', not {type(content).__name__}.")
+        came = "nothing" if content is None else f"a {type(content).__name__}"
+        raise ConfigError(f"{path} must hold keys and values, such as 'arms:', but holds {came}.")
     for override in overrides:
         _override(content, override)
     return from_dict(content, name=path.stem)
@@ -124,34 +135,59 @@ def from_dict(content, name="experiment"):
     if not isinstance(arms, dict) or not arms:
         raise ConfigError("arms: must name at least one arm, such as  arms: {small: {batch_size: 32}}.")
     equal = content.get("equal", "loss")
-    if equal not in EQUAL:
+    if not isinstance(equal, str) or equal not in EQUAL:
         raise ConfigError(f"equal: {equal!r} is none of {', '.join(EQUAL)}.")
     shared = {key: content[key] for key in ARM_KEYS & content.keys()}
     complete = {arm: _arm(arm, own, shared, equal) for arm, own in arms.items()}
     reference = content.get("reference", next(iter(arms)))
-    if reference not in arms:
+    if not isinstance(reference, str) or reference not in arms:
         raise ConfigError(f"reference: {reference!r} is not an arm. {nearest(reference, arms)}")
-    name = str(content.get("name", name))
+    name = _text(content.get("name", name), "name")
     return Experiment(
         name=name,
         equal=equal,
         seeds=_whole(content.get("seeds", 5), "seeds"),
         arms=complete,
         reference=reference,
-        output=str(content.get("output", pathlib.Path("runs") / name)),
-        measure=_measure(content.get("measure") or {}),
+        output=_text(content.get("output", str(pathlib.Path("runs") / name)), "output"),
+        measure=_measure(content.get("measure", {})),
     )
 
 
 def _arm(name, own, shared, equal):
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name):
-        raise ConfigError(f"arms: {name!r} cannot be the name of a folder; use letters, digits, '_', '.', '+' and '-'.")
+        raise ConfigError(
+            f"arms: {name!r} cannot be the name of a folder; use letters, digits, '_', '.', '+' and '-'."
+        )
+    if name in _FILES or len(name) > 100:
+        raise ConfigError(
+            f"arms: {name!r} cannot be the name of a folder; use a {'shorter' if len(name) > 100 else 'other'} one."
+        )
     if not isinstance(own, dict):
         raise ConfigError(f"arms: {name}: must hold keys such as batch_size, not {own!r}.")
     _check_keys(own, ARM_KEYS, f"arm {name}")
     arm = copy.deepcopy({**DEFAULTS, **shared, **own})
+    for key in ("data", "model", "loss", "optimizer", "map"):
+        if not is_call(arm[key]) and not (key == "map" and arm[key] is None):
+            example = (DEFAULTS[key] or {"call": "my_module:my_function"})["call"]
+            raise ConfigError(
+                f"arms: {name}: {key}: {arm[key]!r} must be a call, such as {{call: {example}}}."
+            )
     if arm["batch_size"] is None:
         raise ConfigError(f"arms: {name}: needs a batch_size, a number or a schedule.")
+    if not is_call(arm["batch_size"]):
+        _whole(
+            arm["batch_size"], f"arms: {name}: batch_size", "or a schedule, {call: schedules.staircase, ...}"
+        )
+    if arm["learning_rate"] is not None and not is_call(arm["learning_rate"]):
+        example = "or a schedule, {call: schedules.cosine, ...}"
+        arm["learning_rate"] = _positive(arm["learning_rate"], f"arms: {name}: learning_rate", example)
+    inner = arm["optimizer"].get("learning_rate")
+    if is_call(inner) and str(inner["call"]).startswith("schedules."):
+        raise ConfigError(
+            f"arms: {name}: optimizer: {inner['call']} counts epochs, and Keras' optimizers count updates. Take "
+            "learning_rate out of the optimizer: write it as a key beside optimizer, or in the arm."
+        )
     for key in EQUAL[equal]:
         if arm[key] is None:
             raise ConfigError(f"arms: {name}: equal: {equal} needs {key}.")
@@ -161,17 +197,26 @@ def _arm(name, own, shared, equal):
     for key in ("seconds", "target_loss"):
         if arm[key] is not None:
             arm[key] = _positive(arm[key], f"arms: {name}: {key}")
-    if arm["scale_learning_rate"] not in ("none", "linear", "sqrt"):
-        raise ConfigError(f"arms: {name}: scale_learning_rate: {arm['scale_learning_rate']!r} is none of none, linear, sqrt.")
+    for key, choices in _CHOICES.items():
+        if not any(arm[key] is choice or arm[key] == choice != 1 for choice in choices):
+            known = ", ".join("true" if c is True else "false" if c is False else c for c in choices)
+            raise ConfigError(f"arms: {name}: {key}: {arm[key]!r} is none of {known}.")
+    if equal == "updates" and arm["steps_per_execution"] > 1:
+        raise ConfigError(f"arms: {name}: equal: updates counts each update: leave out steps_per_execution.")
     return arm
 
 
 def _measure(content):
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"measure: {content!r} must hold keys, such as  measure: {{top_eigenvalue_examples: 0}}."
+        )
     known = {field.name for field in dataclasses.fields(Measure)}
     _check_keys(content, known, "measure")
+    content = dict(content)
     for key, value in content.items():
         if key == "tolerance":
-            _positive(value, "measure: tolerance")
+            content[key] = _positive(value, "measure: tolerance")
         elif isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise ConfigError(f"measure: {key}: {value!r} must be a whole number of at least 0.")
     return Measure(**content)
@@ -183,21 +228,51 @@ def _check_keys(content, known, where):
             raise ConfigError(f"{key!r} in {where} is not a key. {nearest(key, known)}")
 
 
-def _whole(value, where):
+def _whole(value, where, instead=""):
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{where}: {value!r} must be a whole number of at least 1.")
+        raise ConfigError(
+            f"{where}: {value!r} must be a whole number of at least 1{instead and ' ' + instead}."
+        )
     return value
 
 
-def _positive(value, where):
-    # YAML 1.1 reads 1e-3 as text; Python does not.
+def _positive(value, where, instead=""):
     try:
         number = float(value) if not isinstance(value, bool) else -1.0
     except (TypeError, ValueError):
         number = -1.0
     if not 0 < number < float("inf"):
-        raise ConfigError(f"{where}: {value!r} must be a positive number.")
+        raise ConfigError(f"{where}: {value!r} must be a positive number{instead and ' ' + instead}.")
     return number
+
+
+def _text(value, where):
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)) or value == "":
+        raise ConfigError(f"{where}: {value!r} must be a text; leave {where} out for the default.")
+    return str(value)
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number, as in Python (YAML 1.1 wants 1.0e-3), and no key stands twice."""
+
+    def compose_mapping_node(self, anchor):
+        node = super().compose_mapping_node(anchor)
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
+                )
+        return node
+
+
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _read_yaml(text):
+    return yaml.load(text, Loader=_Yaml)
 
 
 def _override(content, override):
@@ -205,10 +280,17 @@ def _override(content, override):
     if not equals or not key:
         raise ConfigError(f"{override!r} is not of the form key=value, such as seeds=10.")
     try:
-        value = yaml.safe_load(value)
+        value = _read_yaml(value)
     except yaml.YAMLError:
         raise ConfigError(f"{override!r}: the value cannot be read as YAML.") from None
     *parents, last = key.split(".")
+    if parents[:1] == ["arms"] and parents[1:] and isinstance(content.get("arms"), dict):
+        if parents[1] not in content["arms"]:
+            raise ConfigError(
+                f"{override!r}: {parents[1]!r} is not an arm. {nearest(parents[1], content['arms'])}"
+            )
+    elif parents and DEFAULTS.get(parents[0]):
+        content.setdefault(parents[0], copy.deepcopy(DEFAULTS[parents[0]]))
     for parent in parents:
         content = content.setdefault(parent, {})
         if not isinstance(content, dict):

@@ -36,7 +36,11 @@ class Evaluation:
         prediction = self._model(x, training=False)
         examples = tf.shape(tf.nest.flatten(x)[0])[0]
         loss, weight = self._objective.of_prediction(y, prediction, None, examples)
-        if keras.tree.is_nested(prediction) or not y.dtype.is_integer or len(prediction.shape) != y.shape.rank + 1:
+        if (
+            keras.tree.is_nested(prediction)
+            or not y.dtype.is_integer
+            or len(prediction.shape) != y.shape.rank + 1
+        ):
             return loss, weight, tf.constant(np.nan)
         right = tf.equal(tf.argmax(prediction, -1), tf.cast(y, tf.int64))
         per_example = tf.reduce_mean(tf.cast(tf.reshape(right, [examples, -1]), tf.float32), -1)

@@ -20,7 +20,7 @@ def import_tensorflow():
                 import tensorflow as tf
 
                 found = tf.config.list_physical_devices("GPU")
-        except BaseException:
+        except Exception:
             _show(caught)
             raise
         if glob.glob("/dev/nvidia[0-9]*") and not found:

@@ -20,16 +20,32 @@ import pathlib
 import platform
 import queue
 import shutil
+import signal
+import traceback
+from typing import NamedTuple
 
 import yaml
 
-from tf_lbgap.experiment.calls import ConfigError
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+from tf_lbgap.experiment.calls import ConfigError, check
 from tf_lbgap.experiment.files import digest, read_json, write_csv, write_json, write_text
 from tf_lbgap.experiment.quiet import import_tensorflow
 
 
 class RunFailed(RuntimeError):
     """Some arms and seeds did not finish."""
+
+
+class Failure(NamedTuple):
+    """What an exception leaves, in a form that travels between processes."""
+
+    text: str  # one line
+    traceback: str
+    is_mistake: bool  # in the configuration
 
 
 def run(experiment, *, jobs=1, again=False, listen=None):
@@ -46,41 +62,84 @@ def run(experiment, *, jobs=1, again=False, listen=None):
         List of dicts, a row per arm and seed, in the order of the arms.
 
     Raises:
-        RunFailed: If training raised; what finished is kept, and the next call goes on from there.
+        ConfigError: If a call names no function or argument, the directory cannot be written, or another
+            run is writing it; and if an arm was refused for its configuration, after the others.
+        RunFailed: If training raised. What finished is kept, the tracebacks are in `error.txt`, and the
+            next call goes on from there.
     """
     output = pathlib.Path(experiment.output)
-    try:
+    with _only_writer(output):
         write_text(output / "config.yaml", yaml.safe_dump(experiment.to_dict(), sort_keys=False))
-    except OSError as error:
-        raise ConfigError(f"output: {str(output)!r} cannot be written: {error.strerror}.") from error
+        (output / "error.txt").unlink(missing_ok=True)
+        import_tensorflow()
+        for name, arm in experiment.arms.items():
+            try:
+                check(arm)
+            except ConfigError as error:
+                raise ConfigError(f"arms: {name}: {error}") from error
+        return _run(experiment, output, jobs, again, listen or _Silent())
+
+
+def _run(experiment, output, jobs, again, listen):
     tasks = [(arm, seed) for arm in experiment.arms for seed in range(experiment.seeds)]
     rows = {} if again else {task: row for task in tasks if (row := _finished(experiment, *task))}
-    listen = listen or _Silent()
     for task, row in rows.items():
         listen.finished(*task, row, False)
     missing = [task for task in tasks if task not in rows]
+    about = {"name": experiment.name, "environment": environment(jobs)}
+    ordered = _write_results(output, about, tasks, rows)
     failed = {}
     for task, outcome in _train_all(experiment, missing, jobs, listen):
-        if isinstance(outcome, BaseException):
+        if isinstance(outcome, Failure):
             failed[task] = outcome
+            tracebacks = [
+                f"{arm}, seed {seed}\n{failure.traceback}" for (arm, seed), failure in failed.items()
+            ]
+            write_text(output / "error.txt", "\n".join(tracebacks))
         else:
             rows[task] = outcome
+            ordered = _write_results(output, about, tasks, rows)
             listen.finished(*task, outcome, True)
-    ordered = [rows[task] for task in tasks if task in rows]
-    write_json(output / "results.json", {"name": experiment.name, "environment": environment(), "runs": ordered})
-    write_csv(output / "results.csv", ordered)
     if failed:
-        (arm, seed), error = next(iter(failed.items()))
-        if isinstance(error, ConfigError):
-            raise error
+        (arm, seed), failure = next(iter(failed.items()))
+        if failure.is_mistake:
+            raise ConfigError(f"arms: {arm}: {failure.text}")
         raise RunFailed(
-            f"{len(failed)} of {len(tasks)} did not finish; the first was {arm}, seed {seed}: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+            f"{len(failed)} of {len(tasks)} did not finish; the first was {arm}, seed {seed}: {failure.text} "
+            f"(in full: {output / 'error.txt'})"
+        )
     return ordered
 
 
-def environment():
+def _write_results(output, about, tasks, rows):
+    ordered = [rows[task] for task in tasks if task in rows]
+    write_json(output / "results.json", {**about, "runs": ordered})
+    write_csv(output / "results.csv", ordered)
+    return ordered
+
+
+@contextlib.contextmanager
+def _only_writer(output):
+    """Hold the run directory; the system lets go of it when the process ends, however it ends."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with open(output / ".lock", "w") as lock:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise ConfigError(
+                        f"output: another run is writing {str(output)!r}. Wait for it, or type output=DIRECTORY."
+                    ) from None
+            yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(
+            f"output: {str(output)!r} cannot be written: {reason}. Type output=DIRECTORY."
+        ) from error
+
+
+def environment(jobs=1):
     """Return what the numbers may depend on besides the configuration: versions, device, threads."""
     import_tensorflow()
     import keras
@@ -100,7 +159,9 @@ def environment():
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "threads": tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count(),
+        "threads": _threads(jobs)
+        if jobs > 1
+        else tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count(),
         "devices": devices or ["CPU"],
     }
 
@@ -124,7 +185,7 @@ def _identity(experiment, arm):
 def _finished(experiment, arm, seed):
     content = read_json(_folder(experiment, arm, seed) / "result.json")
     if isinstance(content, dict) and content.get("identity") == _identity(experiment, arm):
-        return content["result"]
+        return content.get("result")
     return None
 
 
@@ -140,9 +201,10 @@ def _train_all(experiment, tasks, jobs, listen):
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager:
         news = manager.Queue()
-        with concurrent.futures.ProcessPoolExecutor(
+        pool = concurrent.futures.ProcessPoolExecutor(
             min(jobs, len(tasks)), mp_context=context, initializer=_share_cores, initargs=(jobs,)
-        ) as pool:
+        )
+        try:
             futures = {pool.submit(_train_in_process, experiment, *task, news): task for task in tasks}
             waiting = set(futures)
             while waiting:
@@ -150,7 +212,13 @@ def _train_all(experiment, tasks, jobs, listen):
                 _pass_on(news, listen)
                 for future in done:
                     error = future.exception()
-                    yield futures[future], error if error is not None else future.result()
+                    yield futures[future], future.result() if error is None else _failure(error)
+        except BaseException:  # the user's Ctrl-C
+            for process in list(pool._processes.values()):
+                process.terminate()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _pass_on(news, listen):
@@ -160,11 +228,16 @@ def _pass_on(news, listen):
             getattr(listen, what)(*message)
 
 
+def _threads(jobs):
+    return max(1, (os.cpu_count() or 1) // jobs)
+
+
 def _share_cores(jobs):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for this one
     import_tensorflow()
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(max(1, (os.cpu_count() or 1) // jobs))
+    tf.config.threading.set_intra_op_parallelism_threads(_threads(jobs))
 
 
 def _train_in_process(experiment, arm, seed, news):
@@ -176,7 +249,17 @@ def _attempt(experiment, arm, seed, tell):
     try:
         return _train(experiment, arm, seed, tell)
     except Exception as error:  # the other arms go on
-        return error
+        return _failure(error)
+
+
+def _failure(error):
+    # TensorFlow puts the lines of a traceback into its messages, before what is wrong.
+    _, found, text = str(error).rpartition('\n  File "')
+    text = " ".join((text.partition("\n")[2] if found else text).split())
+    told = isinstance(error, ConfigError)
+    return Failure(
+        text if told else f"{type(error).__name__}: {text}", "".join(traceback.format_exception(error)), told
+    )
 
 
 def _train(experiment, arm, seed, tell):
