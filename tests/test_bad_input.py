@@ -41,7 +41,9 @@ def message_of(call, exception=ValueError):
 # What makes a stream.
 
 
-@pytest.mark.parametrize("size", [0, -1, 2.5, True, "32", nan, math.inf, None, N + 1, [4], np.float32(2.5)], ids=repr)
+@pytest.mark.parametrize(
+    "size", [0, -1, 2.5, True, "32", nan, math.inf, None, N + 1, [4], np.float32(2.5)], ids=repr
+)
 def test_batch_sizes(size):
     assert f"batch_size={size!r} is not a batch size" in message_of(lambda: stream(batch_size=size))
     assert f"from 1 to {N}" in message_of(lambda: setattr(stream(), "batch_size", size))
@@ -71,7 +73,9 @@ def test_map():
     assert "map=3 must be a function" in message_of(lambda: stream(map=3))
 
 
-@pytest.mark.parametrize("weights", [{}, {0: nan}, {0: -1.0}, {-1: 1.0}, {0.5: 1.0}, [1.0, 2.0], {"a": 1.0}], ids=repr)
+@pytest.mark.parametrize(
+    "weights", [{}, {0: nan}, {0: -1.0}, {-1: 1.0}, {0.5: 1.0}, [1.0, 2.0], {"a": 1.0}], ids=repr
+)
 def test_class_weights(weights):
     y = np.zeros(N, int)
     assert f"class_weight={weights!r} must be a dict" in message_of(
@@ -129,14 +133,19 @@ def test_data_sets_that_do_not_know_their_length():
 @pytest.mark.parametrize("num_examples", [0, -3, 2.5, True, "20"])
 def test_numbers_of_examples(num_examples):
     assert f"num_examples={num_examples!r} must be a whole number" in message_of(
-        lambda: lb.data.Batches.from_dataset(tf.data.Dataset.range(N), batch_size=1, num_examples=num_examples)
+        lambda: lb.data.Batches.from_dataset(
+            tf.data.Dataset.range(N), batch_size=1, num_examples=num_examples
+        )
     )
 
 
 def test_data_sets_known_to_be_shorter():
-    assert message_of(
-        lambda: lb.data.Batches.from_dataset(tf.data.Dataset.range(N), batch_size=4, num_examples=30)
-    ) == "num_examples=30, but the data set holds 23. Pass num_examples=23."
+    assert (
+        message_of(
+            lambda: lb.data.Batches.from_dataset(tf.data.Dataset.range(N), batch_size=4, num_examples=30)
+        )
+        == "num_examples=30, but the data set holds 23. Pass num_examples=23."
+    )
 
 
 def test_batched_data_sets():
@@ -308,7 +317,9 @@ def test_what_a_rate_schedule_may_not_give(value):
     assert f"gave a learning rate of {value!r} at progress 0" in text
 
     callback = lb.callbacks.LearningRateScheduler(batches, lambda progress: 0.1 if progress < 0.5 else value)
-    assert f"gave a learning rate of {value!r} at progress 0.5" in message_of(lambda: fit(batches, [callback]))
+    assert f"gave a learning rate of {value!r} at progress 0.5" in message_of(
+        lambda: fit(batches, [callback])
+    )
 
 
 @pytest.mark.parametrize(
@@ -416,7 +427,9 @@ def test_momentum_correction_needs_momentum():
         ):
             model = r.recording_model(optimizer=optimizer)
             text = message_of(lambda m=model, c=callback, b=batches: fit(b, [c], model=m))
-            assert f"needs keras.optimizers.SGD with momentum; the model has {type(optimizer).__name__}" in text
+            assert (
+                f"needs keras.optimizers.SGD with momentum; the model has {type(optimizer).__name__}" in text
+            )
 
 
 def test_momentum_correction_of_a_rate_that_another_callback_writes():

@@ -68,7 +68,7 @@ class Interrupt(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("after", ["same callback", "new callback", "no callback", "live", "rate"])
-@pytest.mark.parametrize("when, ours_first", [("begin", True), ("end", False), ("end", True)])
+@pytest.mark.parametrize("when, ours_first", [("begin", True), ("end", False)])
 def test_a_fit_after_an_interrupted_one_begins_with_the_optimizers_own_rate(when, ours_first, after):
     model = r.recording_model()
     batches = stream()
@@ -95,7 +95,12 @@ def test_a_fit_after_an_interrupted_one_begins_with_the_optimizers_own_rate(when
         assert_rates(model, [1.0] * 6)
     elif after == "rate":
         batches.batch_size = 40
-        fit(model, batches, [lb.callbacks.LearningRateScheduler(batches, lambda p: r.RATE * (1 + p))], epochs=2)
+        fit(
+            model,
+            batches,
+            [lb.callbacks.LearningRateScheduler(batches, lambda p: r.RATE * (1 + p))],
+            epochs=2,
+        )
         assert_exact(model, batches, [3, 3])
         assert_rates(model, [1 + epoch + at / N for epoch in (0, 1) for at in (0, 40, 80)])
     else:
@@ -191,10 +196,12 @@ class Read(keras.callbacks.Callback):
             next(iter(self.batches))
 
 
-@pytest.mark.parametrize("ours_first", [True, False])
 @pytest.mark.parametrize("schedule", [size, None], ids=["planned", "live"])
 @pytest.mark.parametrize("how", ["evaluate", "all by hand", "one by hand"])
-@pytest.mark.parametrize("hook", ["on_epoch_begin", "on_train_batch_begin", "on_train_batch_end"])
+@pytest.mark.parametrize(
+    "hook, ours_first",
+    [("on_epoch_begin", True), ("on_train_batch_begin", True), ("on_train_batch_end", False)],
+)
 def test_reading_the_stream_while_it_feeds_a_fit(hook, how, schedule, ours_first):
     model = r.recording_model()
     batches = stream(batch_size=40)
@@ -239,10 +246,18 @@ def test_validation_on_the_stream_itself_and_on_another(schedule):
 # Sizes set by hand.
 
 
-@pytest.mark.parametrize("steps_per_execution", [1, 4])
 @pytest.mark.parametrize("ours_first", [True, False])
-@pytest.mark.parametrize("hook", ["on_epoch_begin", "on_train_batch_begin", "on_train_batch_end", "on_epoch_end"])
-@pytest.mark.parametrize("last_batch", ["partial", "merge", "drop"])
+@pytest.mark.parametrize(
+    "hook, steps_per_execution",
+    [
+        ("on_epoch_begin", 1),
+        ("on_train_batch_begin", 1),
+        ("on_train_batch_end", 1),
+        ("on_train_batch_end", 4),
+        ("on_epoch_end", 1),
+    ],
+)
+@pytest.mark.parametrize("last_batch", ["partial", "drop"])
 def test_a_size_may_be_set_in_any_hook(last_batch, hook, ours_first, steps_per_execution):
     """Sizes, rates and logs agree, and no update goes without data, also where the new size ends the epoch."""
     model = r.recording_model(steps_per_execution=steps_per_execution)
@@ -251,9 +266,11 @@ def test_a_size_may_be_set_in_any_hook(last_batch, hook, ours_first, steps_per_e
     ours = lb.callbacks.BatchSizeScheduler(batches, learning_rate="linear")
     by_hand, logged = keras.callbacks.Callback(), []
     setattr(by_hand, hook, lambda index, logs=None: setattr(batches, "batch_size", next(wanted)))
-    note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: logged.append(logs["batch_size"]))
+    note = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: logged.append(logs["batch_size"])
+    )
 
-    fit(model, batches, [*([ours, by_hand] if ours_first else [by_hand, ours]), note], epochs=4)
+    fit(model, batches, [*([ours, by_hand] if ours_first else [by_hand, ours]), note], epochs=3)
 
     sizes = r.sizes_seen(model)
     assert r.num_iterations(model) == len(sizes)
@@ -266,7 +283,7 @@ def test_a_size_may_be_set_in_any_hook(last_batch, hook, ours_first, steps_per_e
             length = int(np.argmin(agree))
         np.testing.assert_array_equal(ids[:length], order[:length])
         ids, epoch = ids[length:], epoch + 1
-    assert epoch == 4
+    assert epoch == 3
     if steps_per_execution == 1 and last_batch == "drop":
         assert logged == sizes
         assert_rates(model, [each / 10 for each in sizes])
@@ -384,10 +401,9 @@ def test_tensorboard_per_update_and_every_verbosity(tmp_path, verbose, capsys):
     assert ("8/8" in printed and "3/3" in printed) if verbose else not printed
 
 
-@pytest.mark.parametrize("options", [{"run_eagerly": True}, {"jit_compile": False}], ids=str)
 @pytest.mark.parametrize("live", [True, False])
-def test_eager_training_ends_epochs_as_compiled_training_does(options, live):
-    model = r.recording_model(**options)
+def test_eager_training_ends_epochs_as_compiled_training_does(live):
+    model = r.recording_model(run_eagerly=True)
     batches = stream()
     fit(model, batches, [lb.callbacks.BatchSizeScheduler(batches, None if live else size)])
     assert_exact(model, batches, [11] * 3 if live else UPDATES)

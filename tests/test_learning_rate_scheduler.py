@@ -110,13 +110,17 @@ def test_a_rate_holds_for_an_execution(scheduled):
     if scheduled:
         callbacks.append(lb.callbacks.BatchSizeScheduler(batches, lb.schedules.constant(10)))
 
-    model, logs, rates = fit(
-        batches, callbacks, model=r.recording_model(steps_per_execution=4), epochs=2
-    )
+    model, logs, rates = fit(batches, callbacks, model=r.recording_model(steps_per_execution=4), epochs=2)
 
     expected = [falling(epoch + 40 * i / N) for epoch in range(2) for i in range(3)]
     np.testing.assert_allclose(rates, expected, rtol=1e-6)
-    kernel = np.prod([1 - rate * r.DECAY for rate, updates in zip(expected, 2 * [4, 4, 3], strict=True) for _ in range(updates)])
+    kernel = np.prod(
+        [
+            1 - rate * r.DECAY
+            for rate, updates in zip(expected, 2 * [4, 4, 3], strict=True)
+            for _ in range(updates)
+        ]
+    )
     np.testing.assert_allclose(model.layers[1].kernel.numpy(), [[kernel]], rtol=1e-5)
 
 

@@ -112,7 +112,9 @@ def test_eager_and_compiled_training(options):
     optimizer = OPTIMIZERS["momentum"]
     model, by_hand = model_of(dense, optimizer, **options), model_of(dense, optimizer)
 
-    batches = train_by_fit(model, lambda b: [lb.callbacks.BatchSizeScheduler(b, size, learning_rate="linear")])
+    batches = train_by_fit(
+        model, lambda b: [lb.callbacks.BatchSizeScheduler(b, size, learning_rate="linear")]
+    )
     train_by_hand(by_hand, batches.order, lambda progress, asked: 0.05 * asked / 10)
 
     assert_same_weights(model, by_hand)
@@ -160,7 +162,9 @@ def test_a_rate_that_follows_progress_and_the_batch(optimizer, ours_first):
 def test_linear_scaling_of_the_optimizers_own_rate():
     model, by_hand = model_of(dense, OPTIMIZERS["momentum"]), model_of(dense, OPTIMIZERS["momentum"])
 
-    batches = train_by_fit(model, lambda b: [lb.callbacks.BatchSizeScheduler(b, size, learning_rate="linear")])
+    batches = train_by_fit(
+        model, lambda b: [lb.callbacks.BatchSizeScheduler(b, size, learning_rate="linear")]
+    )
     train_by_hand(by_hand, batches.order, lambda progress, asked: 0.05 * asked / 10)
 
     assert_same_weights(model, by_hand)
@@ -185,7 +189,9 @@ def test_momentum_correction_is_that_of_goyal_et_al(written_by, nesterov):
     def callbacks(batches):
         if written_by == "batch size":
             return [
-                lb.callbacks.BatchSizeScheduler(batches, size, learning_rate="linear", momentum_correction=True)
+                lb.callbacks.BatchSizeScheduler(
+                    batches, size, learning_rate="linear", momentum_correction=True
+                )
             ]
         return [
             lb.callbacks.BatchSizeScheduler(batches, size, learning_rate="linear"),
@@ -203,11 +209,16 @@ def test_half_precision_with_a_scaled_loss():
     """Both sides run in float16 with the same loss scale, so they agree although float32 would not."""
 
     def optimizer():
-        return keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.05, momentum=0.9), initial_scale=64.0)
+        return keras.optimizers.LossScaleOptimizer(
+            keras.optimizers.SGD(0.05, momentum=0.9), initial_scale=64.0
+        )
 
     def parts():
         keras.utils.set_random_seed(1)
-        layers = [keras.layers.Dense(8, "tanh", dtype="mixed_float16"), keras.layers.Dense(1, dtype="float32")]
+        layers = [
+            keras.layers.Dense(8, "tanh", dtype="mixed_float16"),
+            keras.layers.Dense(1, dtype="float32"),
+        ]
         model = keras.Sequential([keras.Input((5,)), *layers])
         model.compile(optimizer(), "mse")
         return model
@@ -215,7 +226,9 @@ def test_half_precision_with_a_scaled_loss():
     model, by_hand = parts(), parts()
     x, y = data()
 
-    batches = train_by_fit(model, lambda b: [lb.callbacks.BatchSizeScheduler(b, size, learning_rate="linear")])
+    batches = train_by_fit(
+        model, lambda b: [lb.callbacks.BatchSizeScheduler(b, size, learning_rate="linear")]
+    )
     updates = 0
     for epoch in range(EPOCHS):
         for _, start, end, asked in cut_plainly(epoch):
@@ -246,7 +259,9 @@ def test_double_precision(double_precision):
 
     model, by_hand = model_of(dense, optimizer), model_of(dense, OPTIMIZERS["momentum"])
 
-    batches = train_by_fit(model, lambda b: [lb.callbacks.BatchSizeScheduler(b, size, learning_rate="linear")])
+    batches = train_by_fit(
+        model, lambda b: [lb.callbacks.BatchSizeScheduler(b, size, learning_rate="linear")]
+    )
     updates = iter(range(10**6))
     train_by_hand(
         by_hand, batches.order, lambda progress, asked: 0.05 * 0.5 ** (next(updates) / 7) * asked / 10

@@ -47,7 +47,9 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
         super().__init__()
         check_batches(batches, self)
         if learning_rate not in _RULES:
-            raise ValueError(f"learning_rate={learning_rate!r} must be one of {', '.join(map(repr, _RULES))}.")
+            raise ValueError(
+                f"learning_rate={learning_rate!r} must be one of {', '.join(map(repr, _RULES))}."
+            )
         self.batches, self.learning_rate = batches, learning_rate
         self.momentum_correction = momentum_correction
         self._restored = None  # a state for the next fit
@@ -116,7 +118,7 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
         if self.momentum_correction:
             self._check_momentum_correction()
         self._restore_optimizer()
-        self._examples = None
+        self._examples, self._updates = None, 0
 
     def _check_momentum_correction(self):
         rates.check_momentum_correction(self.model.optimizer)
@@ -211,23 +213,34 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
         logs = {} if logs is None else logs
         if self.model.stop_training is END_OF_EPOCH:
             self.model.stop_training = False
+        if not self.model.stop_training:
+            self.batches.record(epoch, self.batches.num_examples, self.batches.batch_size)
         optimizer, size = self.model.optimizer, self._size
         rate, momentum = rates.read_last_rate(optimizer), rates.momentum_of(optimizer)
         if self._writes_rate:
             rate *= self._factor
         logs["batch_size"] = size
         logs["learning_rate"] = rate
-        logs["noise_scale"] = scaling.noise_scale(rate, size, self.batches.num_examples, momentum) if rate else 0.0
+        logs["noise_scale"] = (
+            scaling.noise_scale(rate, size, self.batches.num_examples, momentum) if rate else 0.0
+        )
         logs["updates"] = int(optimizer.iterations.numpy())
         logs["examples"] = int(self._examples)
         self._set_target(self._updates)  # fewer than planned if somebody stopped the epoch
         super().on_epoch_end(epoch, logs)
+        self._updates = 0
 
     def on_train_end(self, logs=None):
         super().on_train_end(logs)
         if self.momentum_correction and self._writes_rate:
             rates.correct_momentum_to(self.model.optimizer, 1.0)
         self.batches.end_fit()
+
+    def put_rate_back(self):
+        """Give the optimizer its own rate, after a fit that was interrupted."""
+        rates.unscale_rate(self.model.optimizer)
+        if self.momentum_correction:
+            rates.correct_momentum_to(self.model.optimizer, 1.0)
 
     # One update after the other.
 
@@ -237,11 +250,15 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
     def _advance(self, steps):
         """Count the updates of one execution, which ends early where the epoch does."""
         for _ in range(steps):
-            if self._exhausted():
+            if self.live:
+                end = self.batches.live_end(self._updates)
+                if not end:
+                    break
+            elif self._exhausted():
                 break
-            if not self.live:
+            else:
                 self._size = int(self._sizes[self._updates])
-            end = self.batches.live_end(self._updates) if self.live else int(self._boundaries[self._updates + 1])
+                end = int(self._boundaries[self._updates + 1])
             self._updates += 1
             self._examples += end - self._end
             self._end = end

@@ -101,7 +101,9 @@ class BatchSizeScheduler(BatchSizeCallback):
     def _whole(self, progress):
         size = self.schedule(progress)
         asked = f"The schedule asked for a batch of {size!r} at progress {progress:g}, but"
-        if isinstance(size, bool) or (not isinstance(size, numbers.Real) and getattr(size, "shape", None) != ()):
+        if isinstance(size, bool) or (
+            not isinstance(size, numbers.Real) and getattr(size, "shape", None) != ()
+        ):
             raise ValueError(f"{asked} a batch size is a number.")
         size = float(size)
         if self.maximum is not None:

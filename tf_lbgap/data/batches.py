@@ -16,6 +16,7 @@ dataset and no new trace.
 """
 
 import functools
+import sys
 import weakref
 
 import keras
@@ -87,7 +88,9 @@ class Batches(tf.data.Dataset):
         num_examples = _common_length(x=x, y=y, sample_weight=sample_weight)
         if class_weight is not None:
             sample_weight = fold_class_weight_numpy(check_class_weight(class_weight), y, sample_weight)
-        source = ArraySource(_pack(x, y, sample_weight), num_examples, seed=_check_seed(seed), shuffle=shuffle, map=map)
+        source = ArraySource(
+            _pack(x, y, sample_weight), num_examples, seed=_check_seed(seed), shuffle=shuffle, map=map
+        )
         self._begin(source, batch_size, last_batch)
 
     @classmethod
@@ -118,7 +121,9 @@ class Batches(tf.data.Dataset):
             ValueError: If the number of examples is unknown, or known and below `num_examples`.
         """
         if not isinstance(dataset, tf.data.Dataset):
-            raise ValueError(f"from_dataset takes an unbatched tf.data.Dataset, not {type(dataset).__name__}.")
+            raise ValueError(
+                f"from_dataset takes an unbatched tf.data.Dataset, not {type(dataset).__name__}."
+            )
         num_examples = _check_cardinality(dataset, num_examples)
         if class_weight is not None:
             dataset = dataset.map(functools.partial(fold_class_weight, check_class_weight(class_weight)))
@@ -167,26 +172,64 @@ class Batches(tf.data.Dataset):
             self._boundaries_variable = variable(_FIRST_BOUNDARIES, shape=[None])
             self._ends_variable = variable(_FIRST_BOUNDARIES, shape=[None])  # of the live batches handed out
         self._mode = ALONE
-        self._inner = _without_hidden_buffers(tf.data.Dataset.from_tensors(0).flat_map(self._epoch_dataset))
-        super().__init__(self._inner._variant_tensor)
+        self._running = None  # fit's iterator, which goes from epoch to epoch
+        self._counted_epoch = None  # of a fit that Keras counts: the epoch whose iterator it was given
+        self._epoch_is_over = False  # whether that iterator stands exactly between two epochs
+        self._endless = _without_hidden_buffers(tf.data.Dataset.counter().flat_map(self._epoch_dataset))
+        super().__init__(self._endless._variant_tensor)
 
     # What tf.data asks of a dataset.
 
     def _inputs(self):
-        return [self._inner]
+        return [self._endless]
 
     @property
     def element_spec(self):
-        return self._inner.element_spec
+        return self._endless.element_spec
+
+    @functools.cached_property
+    def _one_epoch(self):
+        return _without_hidden_buffers(tf.data.Dataset.from_tensors(0).flat_map(self._epoch_dataset))
+
+    @property
+    def _variant_tensor(self):  # what a strategy, or another data set made from this one, reads
+        return self._one_epoch._variant_tensor
 
     def __deepcopy__(self, memo):
         return self  # a copied callback goes on to steer the stream that fit reads
 
     def __iter__(self):
-        method, _ = next(keras_calls(), (None, None))
+        method, arguments = next(keras_calls(), (None, {}))
         if method in ("evaluate", "predict"):
             return iter(self._to_measure())
+        if not sys._getframe(1).f_globals.get("__name__", "").startswith("keras."):
+            # Somebody looks at the stream, perhaps while it feeds a fit.
+            return super().__iter__() if self._mode == ALONE else iter(self._plain)
+        if method == "fit" and arguments.get("x") is self:
+            return self._iterator_of_fit(arguments)
         return super().__iter__()
+
+    def _iterator_of_fit(self, arguments):
+        """Return an iterator that stands at the beginning of an epoch.
+
+        Making one costs 20 to 50 ms whatever the data, so an epoch that was read to its end hands its
+        iterator on to the next.
+        """
+        if self._mode == ALONE:
+            epoch = arguments.get("epoch", 0)
+            if self._counted_epoch == epoch:  # Keras has counted to its end, and asks once more for nothing
+                self._epoch_is_over = True
+                return self._running
+            self._counted_epoch = epoch
+            self._epoch_variable.assign(epoch)
+        if arguments["self"].steps_per_execution > 1:  # the last execution of an epoch has to find its end
+            self._epoch_is_over = False
+            self._running = super().__iter__()
+            return self._running
+        if not self._epoch_is_over:
+            self._running = iter(self._endless)
+        self._epoch_is_over = False
+        return self._running
 
     def cardinality(self):
         """Return the number of batches per epoch, or UNKNOWN to a `fit` that a batch-size callback steers."""
@@ -201,12 +244,15 @@ class Batches(tf.data.Dataset):
                     "mapped as for training. Give them batches.in_order() instead of batches."
                 )
             return self._to_measure().cardinality()
+        self._counted_epoch = None
         if self._is_steered_by(arguments):
             return tf.constant(tf.data.UNKNOWN_CARDINALITY, tf.int64)
         if self._mode != ALONE:
             if any(m == "fit" and outer.get("x") is self for m, outer in calls[1:]):
-                raise ValueError("fit was called on a stream that another fit is reading. Give it Batches of its own.")
-            self.end_fit()  # the last fit was interrupted
+                raise ValueError(
+                    "fit was called on a stream that another fit is reading. Give it Batches of its own."
+                )
+            self._end_interrupted()
         if self._resume is not None and self._resume[1]:
             raise ValueError(
                 f"The stream was set to resume at position {self._resume}, in the middle of an epoch. Add "
@@ -266,6 +312,16 @@ class Batches(tf.data.Dataset):
         live = self._source.live(epoch, live_start, self._size_variable, self._note_end, self.last_batch)
         return planned.concatenate(live)
 
+    @functools.cached_property
+    def _plain(self):
+        """An epoch in the order of the present one, whatever steers the stream."""
+
+        @tf.autograph.experimental.do_not_convert
+        def plain(_):
+            return self._source.planned(self._epoch_variable.read_value(), self._constant_boundaries())
+
+        return tf.data.Dataset.from_tensors(0).flat_map(plain)
+
     def _note_end(self, index, end):
         return self._ends_variable.scatter_nd_update(tf.reshape(index, [1, 1]), tf.reshape(end, [1]))
 
@@ -316,7 +372,7 @@ class Batches(tf.data.Dataset):
             self._active().on_batch_size_set()
             return
         if self._mode != ALONE:
-            self.end_fit()  # the last fit was interrupted
+            self._end_interrupted()
         self._size = size
         self._size_variable.assign(size)
 
@@ -371,7 +427,9 @@ class Batches(tf.data.Dataset):
                 "Keep one; join() of lb.schedules puts schedules one after the other."
             )
         if live and self._needs_planning:
-            raise ValueError('last_batch="merge" needs a schedule, for a stream from a tf.data.Dataset is merged ahead.')
+            raise ValueError(
+                'last_batch="merge" needs a schedule, for a stream from a tf.data.Dataset is merged ahead.'
+            )
         self._active, self._rate_rule = weakref.ref(callback), rate_rule
         self._armed_variable.assign(False)
         self._set_mode(LIVE if live else PLANNED)
@@ -401,7 +459,7 @@ class Batches(tf.data.Dataset):
             self._size_in_force = batch_size
         else:
             self._boundaries_variable.assign(boundaries)
-        self.record(epoch, start, batch_size)
+        self._position, self._size, self.in_update = (epoch, start), batch_size, False
 
     def arm(self):
         """Say that the next iterator to begin is the one that `fit` trains on."""
@@ -422,8 +480,11 @@ class Batches(tf.data.Dataset):
 
     def record(self, epoch, examples, batch_size):
         """Note how far training is and which size the next update has."""
-        self._position = (epoch, examples) if examples < self.num_examples else (epoch + 1, 0)
+        over = examples >= self.num_examples
+        self._position = (epoch + 1, 0) if over else (epoch, examples)
         self._size, self.in_update = batch_size, False
+        # A live epoch whose rest was dropped could still yield a smaller batch.
+        self._epoch_is_over = over and (self._mode == PLANNED or self.last_batch != "drop")
 
     def end_fit(self):
         """Give the stream back to Keras."""
@@ -431,6 +492,11 @@ class Batches(tf.data.Dataset):
         self._set_mode(ALONE)
         self._size_variable.assign(self._size)
         self._epoch_variable.assign(self._position[0])
+
+    def _end_interrupted(self):
+        """The last fit was steered and did not come to its end."""
+        self._active().put_rate_back()
+        self.end_fit()
 
     def set_rate_scheduler(self, callback):
         """Let a callback write schedule(progress) x `learning_rate_factor` into the optimizer."""
@@ -472,7 +538,9 @@ def _refuse(name, instead):
         if name == "map" and function.startswith("tensorflow."):  # a strategy takes the batches apart
             return tf.data.Dataset.map(self, *args, **kwargs)
         if name == "map" and function.startswith("keras."):
-            raise ValueError("fit was given class_weight: give it to the stream instead, Batches(..., class_weight=).")
+            raise ValueError(
+                "fit was given class_weight: give it to the stream instead, Batches(..., class_weight=)."
+            )
         raise ValueError(f"Batches.{name}() would hide the stream from fit and its callbacks. {instead}")
 
     refused.__doc__ = f"Refused: {instead}"
@@ -540,7 +608,9 @@ def _common_length(**parts):
             lengths[label] = np.shape(array)[0]
     if len(set(lengths.values())) != 1 or not min(lengths.values()):
         told = ", ".join(f"{label} has {length}" for label, length in lengths.items())
-        raise ValueError(f"Batches needs arrays with one row per example, of equal length and not empty: {told}.")
+        raise ValueError(
+            f"Batches needs arrays with one row per example, of equal length and not empty: {told}."
+        )
     return next(iter(lengths.values()))
 
 
@@ -552,7 +622,10 @@ def _check_seed(seed):
 
 def _check_cardinality(dataset, num_examples):
     specs = tf.nest.flatten(dataset.element_spec)
-    if all(getattr(spec, "shape", None) is not None and spec.shape.rank and spec.shape[0] is None for spec in specs):
+    if all(
+        getattr(spec, "shape", None) is not None and spec.shape.rank and spec.shape[0] is None
+        for spec in specs
+    ):
         raise ValueError(
             f"The data set is batched already, or its examples have no fixed shape: {dataset.element_spec}. Give "
             "from_dataset single examples: dataset.unbatch(), or fix their shape with tf.ensure_shape in a map."
@@ -567,5 +640,7 @@ def _check_cardinality(dataset, num_examples):
     if isinstance(num_examples, bool) or not isinstance(num_examples, (int, np.integer)) or num_examples < 1:
         raise ValueError(f"num_examples={num_examples!r} must be a whole number of at least 1.")
     if 0 <= known < num_examples:
-        raise ValueError(f"num_examples={num_examples}, but the data set holds {known}. Pass num_examples={known}.")
+        raise ValueError(
+            f"num_examples={num_examples}, but the data set holds {known}. Pass num_examples={known}."
+        )
     return int(num_examples)

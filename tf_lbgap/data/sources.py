@@ -39,7 +39,9 @@ class _Mapped:
 
     def __init__(self, function, seed):
         if function is not None and not callable(function):
-            raise ValueError(f"map={function!r} must be a function of the parts of a batch, map(x, y), or None.")
+            raise ValueError(
+                f"map={function!r} must be a function of the parts of a batch, map(x, y), or None."
+            )
         self.seed = seed
         self.wants_seed = function is not None and "seed" in inspect.signature(function).parameters
         # A tf.function may hold Python's `if` and `for`, as in Dataset.map; our own functions are not converted.
@@ -99,7 +101,8 @@ class ArraySource:
             if last_batch == "merge":
                 end = tf.where(total - end < end - position, total, end)
             end = tf.where(end > total, position if last_batch == "drop" else total, end)
-            with tf.control_dependencies([note_end(index, end)]):
+            noted = tf.cond(end > position, lambda: tf.group(note_end(index, end)), tf.no_op)
+            with tf.control_dependencies([noted]):
                 batch = self._gather(order[position:end])
             return (index + 1, end), (end > position, position, batch)
 
@@ -184,7 +187,8 @@ class StreamSource:
     def _empty_chunk(self):
         def empty(_):
             return tf.nest.map_structure(
-                lambda spec: tf.zeros([0, *(size or 0 for size in spec.shape)], spec.dtype), self.dataset.element_spec
+                lambda spec: tf.zeros([0, *(size or 0 for size in spec.shape)], spec.dtype),
+                self.dataset.element_spec,
             )
 
         return tf.data.Dataset.from_tensors(0).map(empty)

@@ -19,7 +19,12 @@ def check_class_weight(class_weight):
         weights = {int(label): float(weight) for label, weight in class_weight.items() if int(label) == label}
     except (AttributeError, TypeError, ValueError):
         weights = {}
-    if not weights or len(weights) != len(class_weight) or min(weights) < 0 or not all(np.isfinite(w) and w >= 0 for w in weights.values()):
+    if (
+        not weights
+        or len(weights) != len(class_weight)
+        or min(weights) < 0
+        or not all(np.isfinite(w) and w >= 0 for w in weights.values())
+    ):
         raise ValueError(f"class_weight={class_weight!r} must be a dict such as {{0: 1.0, 1: 2.5}}.")
     return weights
 
@@ -43,7 +48,11 @@ def fold_class_weight(class_weight, *example):
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(example)
     if y is None or tf.nest.is_nested(y):
         raise ValueError("class_weight needs one target per example; put weights into the data set instead.")
-    label = tf.argmax(y, -1) if y.shape.rank and y.shape[-1] > 1 else tf.cast(tf.round(tf.reshape(y, [])), tf.int64)
+    label = (
+        tf.argmax(y, -1)
+        if y.shape.rank and y.shape[-1] > 1
+        else tf.cast(tf.round(tf.reshape(y, [])), tf.int64)
+    )
     named = tf.equal(tf.constant(list(class_weight), tf.int64), label)
     values = tf.constant(list(class_weight.values()), tf.float32)
     weight = tf.where(tf.reduce_any(named), tf.reduce_sum(tf.where(named, values, 0.0)), 1.0)

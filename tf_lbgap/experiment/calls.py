@@ -40,7 +40,7 @@ def resolve(path):
         raise ConfigError(f"call: {path!r} is not a name such as networks.mlp or my_module:my_function.")
     function = _users(path) if ":" in path else _ours(path)
     if not callable(function):
-        raise ConfigError(f"call: {path} is a {type(function).__name__}, and not a function.")
+        raise ConfigError(f"call: {path} is no function, but of type {type(function).__name__}.")
     return function
 
 

@@ -117,7 +117,8 @@ def load(path, overrides=()):
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} cannot be read: {error}. Save it as UTF-8.") from None
     except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from None
+        hint = ". Indent with spaces." if "'\\t'" in str(error) else ""
+        raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}{hint}") from None
     if not isinstance(content, dict):
         came = "nothing" if content is None else f"a {type(content).__name__}"
         raise ConfigError(f"{path} must hold keys and values, such as 'arms:', but holds {came}.")
@@ -160,9 +161,8 @@ def _arm(name, own, shared, equal):
             f"arms: {name!r} cannot be the name of a folder; use letters, digits, '_', '.', '+' and '-'."
         )
     if name in _FILES or len(name) > 100:
-        raise ConfigError(
-            f"arms: {name!r} cannot be the name of a folder; use a {'shorter' if len(name) > 100 else 'other'} one."
-        )
+        reason = "it is too long" if len(name) > 100 else "a file has that name"
+        raise ConfigError(f"arms: {name!r} cannot be the name of a folder: {reason}.")
     if not isinstance(own, dict):
         raise ConfigError(f"arms: {name}: must hold keys such as batch_size, not {own!r}.")
     _check_keys(own, ARM_KEYS, f"arm {name}")
@@ -257,12 +257,13 @@ class _Yaml(yaml.SafeLoader):
 
     def compose_mapping_node(self, anchor):
         node = super().compose_mapping_node(anchor)
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key, _ in node.value:
-            if keys.count(key.value) > 1:
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
                 )
+            seen.add(key.value)
         return node
 
 
