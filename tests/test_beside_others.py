@@ -34,9 +34,9 @@ def fit(model, batches, callbacks=(), epochs=3, **options):
     )
 
 
-def assert_exact(model, batches, updates=UPDATES, first_epoch=0):
+def assert_exact(model, batches, updates=UPDATES):
     for epoch, seen in enumerate(r.epochs_seen(model, updates)):
-        np.testing.assert_array_equal(seen, batches.order(first_epoch + epoch))
+        np.testing.assert_array_equal(seen, batches.order(epoch))
     assert r.num_iterations(model) == sum(updates)
 
 
@@ -84,9 +84,8 @@ def test_a_fit_after_an_interrupted_one_begins_with_the_optimizers_own_rate(when
 
     if after == "no callback":
         batches.batch_size = 40
-        epoch = batches.position[0]
         fit(model, batches, epochs=2)
-        assert_exact(model, batches, [3, 3], epoch)
+        assert_exact(model, batches, [3, 3])
         assert_rates(model, [1.0] * 6)
     elif after == "live":
         batches.batch_size = 40
@@ -159,7 +158,7 @@ def test_a_callback_that_is_alive_but_not_given_to_fit(schedule):
     model.optimizer.iterations.assign(0)
     model.layers[1].kernel.assign([[1.0]])
     fit(model, batches, epochs=2)
-    assert_exact(model, batches, [3, 3], first_epoch=2)
+    assert_exact(model, batches, [3, 3])
     assert_rates(model, [1.0] * 6)
 
 
@@ -173,6 +172,57 @@ def test_a_new_model_with_the_same_stream_and_callback():
 
         assert_exact(model, batches)
         assert_rates(model, RATES)
+
+
+class StopOrBreak(keras.callbacks.Callback):
+    """Ends a fit in its update with that number, by asking or by force."""
+
+    def __init__(self, update, force):
+        super().__init__()
+        self.update, self.force, self.count = update, force, 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.count += 1
+        if self.count == self.update:
+            if self.force:
+                raise KeyboardInterrupt
+            self.model.stop_training = True
+
+
+@pytest.mark.parametrize("last_batch", ["partial", "merge", "drop"])
+def test_fits_of_all_kinds_on_one_stream_and_one_model(last_batch):
+    """An iterator outlives its epoch, and its fit: none may begin where another one stopped."""
+    rng = np.random.default_rng(1)
+    model = r.recording_model()
+    batches = stream(last_batch=last_batch)
+    for _ in range(25):
+        kind = rng.choice(["alone", "planned", "live"])
+        batches.batch_size = int(rng.choice([10, 25, 51, N]))
+        schedule = {"planned": [size], "live": [None]}.get(kind, [])
+        callbacks = [lb.callbacks.BatchSizeScheduler(batches, each) for each in schedule]
+        callbacks.append(StopOrBreak(int(rng.integers(1, 30)), force=rng.random() < 0.5))
+        first = int(rng.integers(0, 3))
+        model.layers[0].seen.clear()
+        before = r.num_iterations(model)
+
+        with contextlib.suppress(KeyboardInterrupt):
+            fit(model, batches, callbacks, epochs=first + 2, initial_epoch=first)
+        if rng.random() < 0.3:
+            next(iter(batches))
+        if rng.random() < 0.3:
+            model.evaluate(batches, verbose=0)
+
+        sizes = r.sizes_seen(model)
+        assert r.num_iterations(model) - before == len(sizes) == r.num_decays(model) - before
+        ids, epoch = np.concatenate(model.layers[0].seen), first
+        while len(ids):
+            length = min(len(ids), N)
+            if last_batch == "drop":
+                length = int(np.argmin(np.append(ids[:N] == batches.order(epoch)[: len(ids)], False)))
+                assert length > N / 2 or length == len(ids)
+            np.testing.assert_array_equal(ids[:length], batches.order(epoch)[:length])
+            ids, epoch = ids[length:], epoch + 1
+        assert epoch <= first + 2
 
 
 # Other readers.
@@ -193,11 +243,11 @@ class Read(keras.callbacks.Callback):
         elif self.how == "all by hand":
             self.read.append(np.concatenate([x.numpy()[:, 0] for x, _ in self.batches]))
         else:
-            next(iter(self.batches))
+            next(iter(self.batches if self.how == "one by hand" else self.batches.take(1)))
 
 
 @pytest.mark.parametrize("schedule", [size, None], ids=["planned", "live"])
-@pytest.mark.parametrize("how", ["evaluate", "all by hand", "one by hand"])
+@pytest.mark.parametrize("how", ["evaluate", "all by hand", "one by hand", "through take"])
 @pytest.mark.parametrize(
     "hook, ours_first",
     [("on_epoch_begin", True), ("on_train_batch_begin", True), ("on_train_batch_end", False)],

@@ -110,7 +110,7 @@ def test_a_rate_holds_for_an_execution(scheduled):
     if scheduled:
         callbacks.append(lb.callbacks.BatchSizeScheduler(batches, lb.schedules.constant(10)))
 
-    model, logs, rates = fit(batches, callbacks, model=r.recording_model(steps_per_execution=4), epochs=2)
+    model, _, rates = fit(batches, callbacks, model=r.recording_model(steps_per_execution=4), epochs=2)
 
     expected = [falling(epoch + 40 * i / N) for epoch in range(2) for i in range(3)]
     np.testing.assert_allclose(rates, expected, rtol=1e-6)

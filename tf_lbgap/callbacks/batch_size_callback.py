@@ -159,17 +159,17 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
             self._boundaries, self._sizes = self.plan(epoch, start)
             first = int(self._sizes[0]) if len(self._sizes) else self.batches.batch_size
             self.batches.begin_epoch(epoch, start, first, self._boundaries)
+        if not strategy.is_default(strategy.of(self.model)):
+            self.batches.arm()
         self._set_target()
         super().on_epoch_begin(epoch, logs)
 
     def on_train_batch_begin(self, batch, logs=None):
-        if not self._updates and strategy.is_default(strategy.of(self.model)):
-            self.batches.arm()  # again: other callbacks may have read the stream when the epoch began
         if self._exhausted():
             self._tell_exhausted()
         self._size = self.batches.begin_update()
         self._factor = self.batches.learning_rate_factor
-        if self._writes_rate:
+        if self._writes_rate and self.learning_rate != "none":
             rates.scale_rate(self.model, self._factor)
             if self.momentum_correction:
                 rates.correct_momentum_to(self.model.optimizer, self._factor)
@@ -188,7 +188,8 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
 
     def on_train_batch_end(self, batch, logs=None):
         logs = {} if logs is None else logs
-        rates.unscale_rate(self.model.optimizer)
+        if self._writes_rate and self.learning_rate != "none":
+            rates.unscale_rate(self.model.optimizer)
         self._advance(self.model.steps_per_execution)
         logs["batch_size"] = self._size
         self._set_target()

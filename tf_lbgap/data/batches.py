@@ -175,7 +175,7 @@ class Batches(tf.data.Dataset):
         self._running = None  # fit's iterator, which goes from epoch to epoch
         self._counted_epoch = None  # of a fit that Keras counts: the epoch whose iterator it was given
         self._epoch_is_over = False  # whether that iterator stands exactly between two epochs
-        self._endless = _without_hidden_buffers(tf.data.Dataset.counter().flat_map(self._epoch_dataset))
+        self._endless = self._epochs_of(tf.data.Dataset.counter(), fits=True)
         super().__init__(self._endless._variant_tensor)
 
     # What tf.data asks of a dataset.
@@ -186,10 +186,6 @@ class Batches(tf.data.Dataset):
     @property
     def element_spec(self):
         return self._endless.element_spec
-
-    @functools.cached_property
-    def _one_epoch(self):
-        return _without_hidden_buffers(tf.data.Dataset.from_tensors(0).flat_map(self._epoch_dataset))
 
     @property
     def _variant_tensor(self):  # what a strategy, or another data set made from this one, reads
@@ -223,10 +219,8 @@ class Batches(tf.data.Dataset):
             self._counted_epoch = epoch
             self._epoch_variable.assign(epoch)
         if arguments["self"].steps_per_execution > 1:  # the last execution of an epoch has to find its end
-            self._epoch_is_over = False
-            self._running = super().__iter__()
-            return self._running
-        if not self._epoch_is_over:
+            self._running = iter(self._one_epoch_of_fit)
+        elif not self._epoch_is_over:
             self._running = iter(self._endless)
         self._epoch_is_over = False
         return self._running
@@ -283,8 +277,29 @@ class Batches(tf.data.Dataset):
 
     # The graph side: one call per epoch, when its iterator is asked for the first batch.
 
-    @tf.autograph.experimental.do_not_convert
-    def _epoch_dataset(self, _):
+    def _epochs_of(self, counter, fits=False):
+        @tf.autograph.experimental.do_not_convert
+        def epoch(_):
+            return self._epoch_dataset(fits)
+
+        return _without_hidden_buffers(counter.flat_map(epoch))
+
+    @functools.cached_property
+    def _one_epoch(self):
+        return self._epochs_of(tf.data.Dataset.from_tensors(0))
+
+    @functools.cached_property
+    def _one_epoch_of_fit(self):
+        return self._epochs_of(tf.data.Dataset.from_tensors(0), fits=True)
+
+    def _epoch_dataset(self, fits):
+        """Return the data set of an epoch.
+
+        Args:
+            fits: Whether nobody but `fit` reads it. A strategy reads the same graph as anybody who makes
+                another data set from the stream, so there it is `arm` that says who comes next; who comes
+                unarmed while the stream is steered gets a plain epoch.
+        """
         mode, armed = self._mode_variable.read_value(), self._armed_variable.read_value()
         epoch, start = self._epoch_variable.read_value(), self._start_variable.read_value()
         alone = tf.equal(mode, ALONE)
@@ -292,10 +307,13 @@ class Batches(tf.data.Dataset):
         def advance():
             return tf.group(self._epoch_variable.assign(epoch + 1))
 
+        def disarm():
+            return tf.no_op() if fits else tf.group(self._armed_variable.assign(False))
+
         with tf.control_dependencies([mode, armed, epoch, start]):
-            taken = tf.cond(alone, advance, lambda: tf.group(self._armed_variable.assign(False)))
-        # Who else reads the stream while it is steered, such as a user's callback, gets a plain epoch.
-        mode = tf.where(armed, mode, ALONE)
+            taken = tf.cond(alone, advance, disarm)
+        if not fits:
+            mode = tf.where(armed, mode, ALONE)
         with tf.control_dependencies([taken]):
             boundaries = tf.switch_case(
                 tf.cast(mode, tf.int32),
@@ -452,7 +470,6 @@ class Batches(tf.data.Dataset):
         """Say what the next iterator holds: `boundaries` if planned, else batches from `start` on."""
         self._epoch_variable.assign(epoch)
         self._start_variable.assign(start)
-        self.arm()
         if boundaries is None:
             self._ends_variable.assign(np.zeros(self.num_examples + 1, np.int64))
             self._size_variable.assign(batch_size)
@@ -462,7 +479,7 @@ class Batches(tf.data.Dataset):
         self._position, self._size, self.in_update = (epoch, start), batch_size, False
 
     def arm(self):
-        """Say that the next iterator to begin is the one that `fit` trains on."""
+        """Say, under a strategy, that the next to read the graph of the stream is `fit`."""
         self._armed_variable.assign(True)
 
     def begin_update(self):

@@ -145,7 +145,7 @@ class Arm:
                     batches, rate, momentum_correction=config["momentum_correction"]
                 )
             )
-        result += [stop, keras.callbacks.TerminateOnNaN()] if stop else [keras.callbacks.TerminateOnNaN()]
+        result += [stop, _StopAtNaN()] if stop else [_StopAtNaN()]
         if folder is not None:
             if self.measure.validation_examples:
                 result.append(_Validation(functools.partial(self._validate, split)))
@@ -331,6 +331,14 @@ class _Validation(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs["val_loss"], logs["val_accuracy"] = self._validate()
+
+
+class _StopAtNaN(keras.callbacks.Callback):
+    """Keras' TerminateOnNaN without the line that it prints; the results say what happened."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not math.isfinite((logs or {}).get("loss", 0.0)):
+            self.model.stop_training = True
 
 
 class _StopAfterUpdates(keras.callbacks.Callback):

@@ -1,0 +1,50 @@
+"""Every YAML file in configs/ loads, says what it claims, and each of its arms fits real data."""
+
+import pathlib
+import re
+
+import pytest
+
+from tf_lbgap import experiment
+
+FOLDER = pathlib.Path(__file__).parent.parent / "configs"
+FASHION = pathlib.Path("/usr/share/datasets/fashion-mnist")
+PATHS = sorted(FOLDER.rglob("*.yaml"))
+PREPARED = {}
+
+
+def test_there_are_configs_and_one_needs_no_download():
+    assert PATHS
+    assert "data.datasets.digits" in (FOLDER / "quickstart.yaml").read_text()
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_config_begins_with_what_it_claims_and_costs(path):
+    lines = path.read_text().splitlines()
+    header = [line for line in lines[: [line.startswith("#") for line in lines].index(False)]]
+    for word in ("Claim", "Cost"):
+        assert any(re.match(rf"# {word}\b", line) for line in header), f"{path.name} does not say {word}"
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_each_arm_of_a_config_fits_two_updates(path, tmp_path, tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prepared = PREPARED.setdefault("fashion", tmp_path_factory.mktemp("tfds"))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
+    made = experiment.load(path)
+    if "fashion" in str(made.arms) and not FASHION.is_dir():
+        pytest.skip(f"no {FASHION}: apt-get install dataset-fashion-mnist")
+    before = sorted(FOLDER.parent.iterdir())
+
+    # Sizes shrink with the data, so that the largest batch of an arm still fits; two updates are then enough.
+    content = made.to_dict() | {"equal": "updates", "seeds": 1, "output": str(tmp_path / "run")}
+    content["measure"] = {"check_examples": 10, "top_eigenvalue_examples": 10, "validation_examples": 10}
+    for arm in content["arms"].values():
+        arm["updates"] = 2
+        if "num_train" in arm["data"]:
+            arm["data"]["num_train"] = 1250
+    rows = experiment.run(experiment.from_dict(content))
+
+    assert [(row["arm"], row["updates"]) for row in rows] == [(arm, 2) for arm in made.arms]
+    assert all(row["train_loss"] is not None for row in rows)
+    assert sorted(FOLDER.parent.iterdir()) == before

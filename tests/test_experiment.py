@@ -1,0 +1,730 @@
+"""Experiments: the run directory, what is held equal, what is trained again, and what a configuration refuses."""
+
+import csv
+import json
+import math
+import pathlib
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+import yaml
+
+import tf_lbgap as lb
+from tf_lbgap import experiment
+from tf_lbgap.experiment import ConfigError, RunFailed, calls
+from tf_lbgap.experiment.arm import Arm
+
+DIGITS = {"call": "data.datasets.digits", "num_train": 100}
+TINY = {
+    "data": DIGITS,
+    "model": {"call": "networks.mlp", "widths": [8]},
+    "optimizer": {"call": "keras.optimizers.SGD", "learning_rate": 0.1, "momentum": 0.9},
+    "equal": "epochs",
+    "epochs": 2,
+    "seeds": 1,
+    "measure": {"top_eigenvalue_examples": 0, "validation_examples": 0},
+    "arms": {"small": {"batch_size": 30}, "large": {"batch_size": 100}},
+}
+ONE_ARM = {**TINY, "arms": {"small": {"batch_size": 30}}}
+PARTS = ["seconds_compile", "seconds_input", "seconds_train", "seconds_evaluate", "seconds_measure"]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+class Listener:
+    """Notes which arms and seeds were trained and which were finished before."""
+
+    def __init__(self):
+        self.trained, self.before = [], []
+
+    def started(self, arm, seed):
+        pass
+
+    def advanced(self, arm, seed, fraction, text):
+        assert 0 <= fraction <= 1
+
+    def finished(self, arm, seed, row, trained):
+        (self.trained if trained else self.before).append((arm, seed))
+
+
+def run(content, **options):
+    """Run a dict as an experiment; return its rows."""
+    return experiment.run(experiment.from_dict(content), **options)
+
+
+def trained(content, **options):
+    """Run and return the (arm, seed) pairs that were trained."""
+    listener = Listener()
+    run(content, listen=listener, **options)
+    return listener.trained
+
+
+def timeless(rows):
+    return [{key: value for key, value in row.items() if not key.startswith("seconds")} for row in rows]
+
+
+def read_json(folder):
+    """Return the content of results.json."""
+    return json.loads((pathlib.Path(folder) / "results.json").read_text())
+
+
+def users(name, code):
+    """Write a module of a user; a name is imported once per process, so each test has its own."""
+    assert name not in sys.modules
+    with open(f"{name}.py", "w") as file:
+        file.write("import keras\nimport numpy as np\n" + textwrap.dedent(code))
+
+
+# The run directory.
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """A finished run of two arms and two seeds: its directory, its configuration, its rows."""
+    folder = tmp_path_factory.mktemp("quick")
+    content = {**TINY, "seeds": 2, "measure": {"top_eigenvalue_examples": 50}, "output": str(folder / "run")}
+    return folder / "run", content, run(content)
+
+
+def test_config_yaml_loads_again_to_an_equal_experiment(quick):
+    folder, content, _ = quick
+    assert experiment.load(folder / "config.yaml") == experiment.from_dict(content)
+
+
+def test_results_json_and_csv_hold_a_row_per_arm_and_seed(quick):
+    folder, _, rows = quick
+    content = json.loads((folder / "results.json").read_text())
+    assert content["runs"] == rows
+    assert [(row["arm"], row["seed"]) for row in rows] == [
+        ("small", 0),
+        ("small", 1),
+        ("large", 0),
+        ("large", 1),
+    ]
+    keys = {"test_accuracy", "test_loss", "train_loss", "updates", "examples", "seconds", "top_eigenvalue"}
+    assert all(keys <= row.keys() for row in rows)
+    assert content["environment"]["keras"] == keras.__version__
+    with open(folder / "results.csv") as file:
+        read = list(csv.DictReader(file))
+    assert [list(row) for row in read] == [list(row) for row in rows]
+    assert [float(row["test_loss"]) for row in read] == [row["test_loss"] for row in rows]
+
+
+def test_updates_examples_and_epochs_are_counted_exactly(quick):
+    """100 examples in batches of 30 are 4 updates an epoch, the last of 10; two epochs are 8."""
+    _, _, rows = quick
+    counts = [(row["updates"], row["examples"], row["epochs"], row["reached"]) for row in rows]
+    assert counts == [(8, 200, 2.0, True)] * 2 + [(2, 200, 2.0, True)] * 2
+
+
+def test_seconds_are_the_sum_of_their_parts(quick):
+    for row in quick[2]:
+        assert row["seconds"] == pytest.approx(sum(row[part] for part in PARTS), rel=1e-12)
+        assert all(row[part] > 0 for part in PARTS)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_weights_reproduce_the_results_when_numpy_runs_the_network(quick, seed):
+    folder, _, rows = quick
+    split = lb.data.datasets.digits(num_train=100, seed=seed)
+    model = lb.networks.mlp((64,), 10, widths=(8,), seed=99)
+
+    model.load_weights(folder / "small" / str(seed) / "model.weights.h5")
+
+    kernel1, bias1, kernel2, bias2 = (np.float64(w) for w in model.get_weights())
+    for part, x, y in (("train", split.x_train, split.y_train), ("test", split.x_test, split.y_test)):
+        logits = np.maximum(x @ kernel1 + bias1, 0) @ kernel2 + bias2
+        losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(y)), y]
+        # float32 logits of size 10 are good to 1e-6; means of 1e3 of them in float32 to about as much
+        assert rows[seed][f"{part}_loss"] == pytest.approx(losses.mean(), rel=1e-5)
+        assert rows[seed][f"{part}_accuracy"] == pytest.approx((logits.argmax(1) == y).mean(), abs=1e-6)
+
+
+def test_top_eigenvalue_is_that_of_the_hessian_written_out(quick):
+    """The Hessian of the 50 first examples, one column per weight by finite differences of Keras' gradient."""
+    import tensorflow as tf
+
+    folder, _, rows = quick
+    split = lb.data.datasets.digits(num_train=100, seed=0)
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    model = lb.networks.mlp((64,), 10, widths=(8,))
+    model.load_weights(folder / "large" / "0" / "model.weights.h5")
+    x, y = tf.constant(split.x_train[:50], "float64"), split.y_train[:50]
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    weights, shapes = model.get_weights(), [w.shape for w in model.get_weights()]
+
+    @tf.function
+    def gradient():
+        with tf.GradientTape() as tape:
+            value = loss(y, model(x))
+        return tf.concat([tf.reshape(g, [-1]) for g in tape.gradient(value, model.trainable_variables)], 0)
+
+    def at(flat):
+        cuts = np.split(flat, np.cumsum([np.prod(s) for s in shapes])[:-1])
+        model.set_weights([cut.reshape(s) for cut, s in zip(cuts, shapes, strict=True)])
+        return gradient().numpy()
+
+    flat = np.concatenate([w.ravel() for w in weights])
+    steps = 1e-6 * np.eye(len(flat))
+    hessian = np.array([(at(flat + step) - at(flat - step)) / 2e-6 for step in steps])
+
+    assert rows[2]["top_eigenvalue_converged"]
+    # the residual bound is 1e-3 of the eigenvalue
+    assert rows[2]["top_eigenvalue"] == pytest.approx(
+        np.linalg.eigvalsh((hessian + hessian.T) / 2)[-1], rel=1e-3
+    )
+
+
+def test_tensorboard_reads_batch_size_rate_and_validation_loss_of_each_epoch(quick):
+    import tensorflow as tf
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder, _, rows = quick
+
+    def scalars(part, tag):
+        events = EventAccumulator(str(folder / "small" / "1" / part), size_guidance={"tensors": 0}).Reload()
+        return [(e.step, float(tf.make_ndarray(e.tensor_proto))) for e in events.Tensors(tag)]
+
+    assert scalars("train", "epoch_batch_size") == [(0, 30.0), (1, 30.0)]
+    assert scalars("train", "epoch_learning_rate") == [(0, pytest.approx(0.1)), (1, pytest.approx(0.1))]
+    validation = scalars("validation", "epoch_loss")
+    assert [step for step, _ in validation] == [0, 1]
+    # the first 1,000 test examples of 1,697 after the last update, against all of them
+    assert validation[1][1] == pytest.approx(rows[1]["test_loss"], rel=0.1)
+
+
+# Runs repeat.
+
+
+def test_a_run_into_another_directory_is_bit_identical_but_for_seconds(quick):
+    _, content, rows = quick
+    assert timeless(run({**content, "output": "elsewhere"})) == timeless(rows)
+
+
+def test_processes_give_the_numbers_of_one_process(quick):
+    """They train with fewer threads each, which may change the order of sums: to float32's rounding, grown over
+    eight updates. (On the machines tried the numbers are bit-identical.)"""
+    _, content, rows = quick
+    listener = Listener()
+    found = run({**content, "output": "elsewhere"}, jobs=2, listen=listener)
+    assert sorted(listener.trained) == [("large", 0), ("large", 1), ("small", 0), ("small", 1)]
+    for ours, theirs in zip(timeless(found), timeless(rows), strict=True):
+        assert ours == {
+            key: pytest.approx(value, rel=1e-4) if isinstance(value, float) else value
+            for key, value in theirs.items()
+        }
+
+
+DROPOUT = """
+    def model(input_shape, num_classes, seed=0):  # the seed is not used: Keras' global one decides
+        inputs = keras.Input(input_shape)
+        x = keras.layers.Dropout(0.3)(keras.layers.Dense(8, "relu")(inputs))
+        return keras.Model(inputs, keras.layers.Dense(num_classes)(x))
+"""
+
+
+@pytest.mark.parametrize(
+    "model", [TINY["model"], {"call": "user_dropout:model"}], ids=["mlp", "user's dropout"]
+)
+def test_a_seed_gives_the_same_row_whichever_seeds_ran_before(model):
+    if "user" in model["call"]:
+        users("user_dropout", DROPOUT)
+    made = experiment.from_dict({**ONE_ARM, "model": model})
+    arm = Arm(made.arms["small"], made.equal, made.measure)
+
+    first, second, third = (timeless([arm.run(seed)]) for seed in (1, 0, 1))
+
+    assert first == third != second
+    assert timeless([Arm(made.arms["small"], made.equal, made.measure).run(0)]) == second
+
+
+def test_finished_arms_are_not_trained_again_unless_asked():
+    assert trained(TINY) == [("small", 0), ("large", 0)]
+    assert trained(TINY) == []
+    assert trained({**TINY, "seeds": 2}) == [("small", 1), ("large", 1)]
+    assert trained(TINY, again=True) == [("small", 0), ("large", 0)]
+
+
+def test_an_arm_is_trained_again_when_its_configuration_changes_and_no_other_is():
+    trained(TINY)
+    changed = {**TINY, "arms": {"small": {"batch_size": 50}, "large": {"batch_size": 100}}}
+    assert trained(changed) == [("small", 0)]
+    assert trained({**changed, "arms": {**changed["arms"], "new": {"batch_size": 20}}}) == [("new", 0)]
+    assert trained({**TINY, "measure": {**TINY["measure"], "check_examples": 50}}) == [
+        ("small", 0),
+        ("large", 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    "content", ["", '{"identity', "[]", "cut"], ids=["empty", "truncated", "a list", "no result"]
+)
+def test_a_broken_result_is_trained_again(content):
+    (row,) = run(ONE_ARM)
+    path = "runs/experiment/small/0/result.json"
+    if content == "cut":
+        with open(path) as file:
+            content = json.dumps({"identity": json.load(file)["identity"]})
+    with open(path, "w") as file:
+        file.write(content)
+    listener = Listener()
+    (again,) = run(ONE_ARM, listen=listener)
+    assert listener.trained == [("small", 0)]
+    assert timeless([again]) == timeless([row])
+
+
+def test_two_runs_do_not_write_one_directory_at_the_same_time():
+    class Second(Listener):
+        def started(self, arm, seed):
+            with pytest.raises(
+                ConfigError, match=r"another run is writing 'runs/experiment'. Wait for it, or type output="
+            ):
+                run(ONE_ARM)
+
+    run(ONE_ARM, listen=Second())
+    assert trained(ONE_ARM) == []
+
+
+def test_an_interrupted_run_leaves_what_finished_and_goes_on_from_there():
+    class Impatient(Listener):
+        def started(self, arm, seed):
+            if arm == "large":
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(TINY, listen=Impatient())
+    assert [row["arm"] for row in read_json("runs/experiment")["runs"]] == ["small"]
+    assert trained(TINY) == [("large", 0)]
+
+
+# What is held equal.
+
+
+def test_equal_updates_stops_within_an_epoch():
+    """7 updates of 30, 30, 30, 10 | 30, 30, 30 are 190 examples."""
+    (row,) = run({**ONE_ARM, "equal": "updates", "updates": 7})
+    assert (row["updates"], row["examples"], row["epochs"]) == (7, 190, 1.9)
+
+
+def test_equal_seconds_stops_after_the_first_update_beyond_them():
+    (row,) = run({**ONE_ARM, "equal": "seconds", "seconds": 0.3})
+    # an update takes about a millisecond; a second is a wide margin on a busy machine
+    assert 0.3 <= row["seconds_train"] < 1.3
+    assert row["updates"] > 2
+
+
+def test_equal_loss_stops_at_the_target_and_flags_the_arm_that_misses_it():
+    arms = {"fast": {"batch_size": 10}, "never": {"batch_size": 100, "learning_rate": 1e-6}}
+    fast, never = run({**TINY, "equal": "loss", "target_loss": 0.7, "epochs": 20, "arms": arms})
+    assert fast["reached"]
+    assert fast["epochs"] < 20
+    assert fast["train_loss"] <= 0.7
+    assert not never["reached"]
+    assert (never["epochs"], never["updates"]) == (20.0, 20)
+
+
+def test_an_arm_that_diverges_ends_early_and_is_not_compared(capfd):
+    users("user_bn_diverges", BATCH_NORMALIZATION)
+    model = {"call": "user_bn_diverges:model"}
+    arms = {"a": {"batch_size": 10, "model": model}, "b": {"batch_size": 50}}
+    optimizer = {"call": "keras.optimizers.SGD", "learning_rate": 1e30}
+    rows = run({**TINY, "optimizer": optimizer, "arms": arms, "epochs": 5})
+    for row in rows:
+        assert row["train_loss"] is None
+        assert not row["reached"]
+        assert row["epochs"] < 5
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "losses", "examples"),
+    [
+        (1, [1.0, 0.1, 1.0, 0.5, 0.1, 0.0], 50),  # a check every 10; the second in a row at or below 0.5
+        (
+            7,
+            [1.0, 0.1, 0.1, 0.1],
+            35,
+        ),  # updates end at 7, 14, 21, 28, 35: past 10 at 14, past 20 at 21, past 30 at 35
+        (60, [0.1, 1.0, 0.1, 0.1], 240),  # two checks an epoch
+        (120, [0.1, 0.1], 240),  # one
+    ],
+)
+def test_target_loss_is_checked_every_twelfth_of_an_epoch_and_met_twice_in_a_row(
+    batch_size, losses, examples
+):
+    """With 120 examples a twelfth is 10."""
+    x, y = np.ones((120, 1), "float32"), np.ones((120, 1), "float32")
+    script, seen = list(losses), []
+    batches = lb.data.Batches(x, y, batch_size=batch_size)
+
+    def scripted():
+        seen.append(round(batches.progress * 120))
+        return script.pop(0)
+
+    stop = lb.callbacks.TargetLoss(batches, 0.5, scripted)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    for _ in range(2):  # a second fit begins anew
+        script[:], seen[:] = losses, []
+        model.fit(
+            batches,
+            epochs=5,
+            verbose=0,
+            shuffle=False,
+            callbacks=[lb.callbacks.BatchSizeScheduler(batches, lb.schedules.constant(batch_size)), stop],
+        )
+        assert (seen[-1], stop.reached, stop.last_loss) == (examples, True, losses[len(seen) - 1])
+        first_update_past = [math.ceil(k * 10 / batch_size) * batch_size for k in range(1, 100)]
+        assert seen == [n for n in dict.fromkeys(first_update_past) if n <= examples]
+
+
+def test_target_loss_that_is_missed_or_not_a_number_is_not_reached():
+    for losses, checks in (([1.0] * 24, 24), ([1.0, math.nan], 2)):
+        script = list(losses)
+        batches = lb.data.Batches(np.ones((24, 1)), np.ones((24, 1)), batch_size=2)
+        stop = lb.callbacks.TargetLoss(batches, 0.5, lambda script=script: script.pop(0))
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        schedule = lb.callbacks.BatchSizeScheduler(batches, lb.schedules.constant(2))
+        history = model.fit(batches, epochs=2, verbose=0, shuffle=False, callbacks=[schedule, stop])
+        assert (stop.reached, len(losses) - len(script)) == (False, checks)
+        assert history.history["target_reached"][-1] == 0
+
+
+# A user's own functions.
+
+BATCH_NORMALIZATION = """
+    def model(input_shape, num_classes, seed):
+        keras.utils.set_random_seed(seed)
+        inputs = keras.Input(input_shape)
+        x = keras.layers.BatchNormalization(name="statistics")(keras.layers.Dense(4, name="before")(inputs))
+        return keras.Model(inputs, keras.layers.Dense(num_classes)(keras.layers.ReLU()(x)))
+"""
+
+
+def test_data_model_and_schedules_may_be_a_users_own():
+    users(
+        "user_all",
+        """
+        def data(size, seed):
+            x = np.random.default_rng(seed).normal(size=(size, 3)).astype("float32")
+            return (x[:40], x[:40].sum(1, keepdims=True)), (x[40:], x[40:].sum(1, keepdims=True))
+
+        def model(input_shape):
+            return keras.Sequential([keras.Input(input_shape), keras.layers.Dense(1)])
+
+        def grow(progress):
+            return 10 if progress < 1 else 20
+
+        def rate(start):
+            return lambda progress: start / (1 + progress)
+        """,
+    )
+    rows = run(
+        {
+            **TINY,
+            "data": {"call": "user_all:data", "size": 60},
+            "model": {"call": "user_all:model"},
+            "loss": {"call": "keras.losses.MeanSquaredError"},
+            "learning_rate": {"call": "user_all:rate", "start": 0.1},
+            "arms": {"grown": {"batch_size": {"call": "user_all:grow"}}},
+        }
+    )
+    assert (rows[0]["updates"], rows[0]["examples"]) == (4 + 2, 80)
+    assert rows[0]["test_accuracy"] is None  # nothing to classify
+    assert 0 < rows[0]["test_loss"] < 3  # the variance of the targets is 3
+
+
+def test_batch_normalization_ends_with_the_exact_statistics_of_the_training_set():
+    users("user_bn", BATCH_NORMALIZATION)
+    (row,) = run({**ONE_ARM, "model": {"call": "user_bn:model"}, "epochs": 1})
+
+    split = lb.data.datasets.digits(num_train=100, seed=0)
+    model = sys.modules["user_bn"].model((64,), 10, 5)
+    model.load_weights("runs/experiment/small/0/model.weights.h5")
+    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+
+    kernel, bias = (np.float64(w) for w in model.get_layer("before").get_weights())
+    inputs = split.x_train @ kernel + bias
+    statistics = model.get_layer("statistics")
+    np.testing.assert_allclose(statistics.moving_mean, inputs.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(statistics.moving_variance, inputs.var(0), rtol=1e-5)
+    assert model.evaluate(split.x_test, split.y_test, verbose=0) == pytest.approx(row["test_loss"], rel=1e-5)
+
+
+def test_an_exception_in_one_arm_leaves_the_results_of_the_others():
+    users(
+        "user_raises",
+        """
+        class Strange(Exception):  # cannot be pickled and unpickled
+            def __init__(self, one, two):
+                super().__init__("it\\nwent wrong")
+
+        def model(input_shape):
+            raise Strange(1, 2)
+        """,
+    )
+    arms = {"bad": {"batch_size": 10, "model": {"call": "user_raises:model"}}, "good": {"batch_size": 50}}
+    for jobs in (1, 2):
+        with pytest.raises(RunFailed) as raised:
+            run({**TINY, "arms": arms, "output": f"jobs{jobs}"}, jobs=jobs)
+        text = f"1 of 2 did not finish; the first was bad, seed 0: Strange: it went wrong (in full: jobs{jobs}/error.txt)"
+        assert str(raised.value) == text
+        assert "in model\n    raise Strange(1, 2)" in pathlib.Path(f"jobs{jobs}/error.txt").read_text()
+        assert [row["arm"] for row in read_json(f"jobs{jobs}")["runs"]] == ["good"]
+    arms["bad"]["model"] = TINY["model"]
+    assert trained({**TINY, "arms": arms, "output": "jobs1"}) == [("bad", 0)]
+    assert not pathlib.Path("jobs1/error.txt").exists()
+
+
+# Configurations.
+
+
+def written(content, name="file.yaml"):
+    with open(name, "w") as file:
+        file.write(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
+    return name
+
+
+def test_overrides_reach_into_the_file():
+    overrides = [
+        "seeds=3",
+        "arms.small.batch_size=7",
+        "model.widths=[4, 5]",
+        "optimizer.learning_rate=1e-2",
+        "arms.large.learning_rate={call: schedules.cosine, initial: 0.1, epochs: 2}",
+        "arms.new={batch_size: 3}",
+        "output=a=b",
+        "measure.tolerance=0.5",
+    ]
+    made = experiment.load(written(TINY), overrides)
+    assert (made.seeds, made.output, made.measure.tolerance, made.name) == (3, "a=b", 0.5, "file")
+    assert [arm["batch_size"] for arm in made.arms.values()] == [7, 100, 3]
+    assert made.arms["small"]["model"] == {"call": "networks.mlp", "widths": [4, 5]}
+    assert made.arms["small"]["optimizer"]["learning_rate"] == 0.01
+    assert made.arms["large"]["learning_rate"] == {"call": "schedules.cosine", "initial": 0.1, "epochs": 2}
+
+
+def test_an_override_of_a_part_keeps_the_rest_of_the_default():
+    made = experiment.load(
+        written("arms: {a: {batch_size: 5}}\nequal: epochs\nepochs: 1"), ["data.num_train=50"]
+    )
+    assert made.arms["a"]["data"] == {"call": "data.datasets.digits", "num_train": 50}
+
+
+def test_numbers_with_an_exponent_are_numbers_and_keys_may_be_merged():
+    content = """
+        equal: epochs
+        epochs: 2
+        optimizer: {call: keras.optimizers.Adam, learning_rate: 1e-3}
+        arms:
+          a: &a {batch_size: 5, learning_rate: 2E-3}
+          b: {<<: *a, batch_size: 6}
+          c: {<<: *a, learning_rate: '-1e-3x'}
+    """
+    with pytest.raises(ConfigError, match=r"arms: c: learning_rate: '-1e-3x' must be a positive number"):
+        experiment.load(written(content))
+    arms = experiment.load(written(content.replace("-1e-3x", "5e-1"))).arms
+    assert [arms[name]["learning_rate"] for name in "abc"] == [0.002, 0.002, 0.5]
+    assert [arms[name]["batch_size"] for name in "abc"] == [5, 6, 5]
+    assert arms["a"]["optimizer"]["learning_rate"] == 0.001
+
+
+def arm(**keys):
+    return {"arms": {"small": {"batch_size": 10, **keys}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            arm(batch_size="32"),
+            r"^arms: small: batch_size: '32' must be a whole number of at least 1 or a schedule",
+        ),
+        (arm(batch_size=0), "batch_size: 0 must be"),
+        (arm(batch_size=2.5), "batch_size: 2.5 must be"),
+        (arm(batch_size=True), "batch_size: True must be"),
+        (arm(batch_size=None), "needs a batch_size"),
+        (arm(batch_siz=3), r"'batch_siz' in arm small is not a key. Did you mean 'batch_size'\?"),
+        ({"batchsize": 3}, r"'batchsize' in the file is not a key. Did you mean 'batch_size'\?"),
+        (arm(learning_rate=-1), "learning_rate: -1 must be a positive number or a schedule"),
+        (arm(learning_rate={"a": 1}), r"learning_rate: \{'a': 1\} must be a positive number"),
+        (arm(optimizer="sgd"), r"optimizer: 'sgd' must be a call, such as \{call: keras.optimizers.SGD\}"),
+        (
+            arm(optimizer={"call": "keras.optimizers.SGD", "learning_rate": {"call": "schedules.cosine"}}),
+            "schedules.cosine counts epochs, and Keras' optimizers count updates. Take learning_rate out",
+        ),
+        (arm(model="mlp"), r"model: 'mlp' must be a call, such as \{call: networks.mlp\}"),
+        (arm(model={"widths": [3]}), r"model: \{'widths': \[3\]\} must be a call"),
+        (arm(data=None), "data: None must be a call"),
+        (arm(loss="mse"), "loss: 'mse' must be a call"),
+        (arm(map="flip"), "map: 'flip' must be a call"),
+        (arm(jit_compile="yes"), "jit_compile: 'yes' is none of true, false, auto"),
+        (arm(jit_compile=1), "jit_compile: 1 is none of"),
+        (arm(momentum_correction="yes"), "momentum_correction: 'yes' is none of true, false"),
+        (arm(sizes=[1]), r"sizes: \[1\] is none of any, ladder"),
+        (arm(last_batch="keep"), "last_batch: 'keep' is none of partial, merge, drop"),
+        (arm(scale_learning_rate="lin"), "scale_learning_rate: 'lin' is none of none, linear, sqrt"),
+        (arm(epochs="2"), "epochs: '2' must be a whole number"),
+        ({"arms": ["small"]}, "arms: must name at least one arm"),
+        ({"arms": {"small": None}}, "arms: small: must hold keys such as batch_size, not None"),
+        ({"arms": {"a/b": {"batch_size": 1}}}, "arms: 'a/b' cannot be the name of a folder"),
+        ({"arms": {"a\n": {"batch_size": 1}}}, r"arms: 'a\\n' cannot be the name of a folder"),
+        (
+            {"arms": {"results.json": {"batch_size": 1}}},
+            "arms: 'results.json' cannot be the name of a folder",
+        ),
+        ({"arms": {"x" * 101: {"batch_size": 1}}}, "it is too long"),
+        ({"seeds": 0}, "^seeds: 0 must be a whole number of at least 1.$"),
+        ({"seeds": [1, 2]}, r"seeds: \[1, 2\] must be"),
+        ({"equal": "lose"}, "equal: 'lose' is none of loss, epochs, updates, seconds"),
+        ({"equal": ["loss"]}, r"equal: \['loss'\] is none of"),
+        ({"equal": "tuned"}, "equal: 'tuned' is none of"),
+        ({"equal": "loss"}, "equal: loss needs target_loss"),
+        ({"equal": "seconds", "seconds": "abc"}, "seconds: 'abc' must be a positive number"),
+        ({"equal": "updates", "updates": 3, "steps_per_execution": 2}, "leave out steps_per_execution"),
+        ({"reference": "smal"}, r"reference: 'smal' is not an arm. Did you mean 'small'\?"),
+        ({"reference": ["small"]}, "reference: .* is not an arm"),
+        ({"measure": 5}, "measure: 5 must hold keys"),
+        ({"measure": ["x"]}, "must hold keys"),
+        ({"measure": {"top_eigenvalues": 3}}, r"Did you mean 'top_eigenvalue_examples'\?"),
+        ({"measure": {"check_examples": "50"}}, "check_examples: '50' must be a whole number"),
+        ({"output": None}, "output: None must be a text"),
+        ({"output": ""}, "output: '' must be a text"),
+        ({"name": None}, "name: None must be a text"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else json.dumps(value)[:40],
+)
+def test_a_value_of_the_wrong_kind_is_refused_by_name(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        experiment.from_dict({**TINY, **changes})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"# \xe9\narms: {}", "Save it as UTF-8"),
+        (b"", "must hold keys and values, such as 'arms:', but holds nothing"),
+        (b"- a", "but holds a list"),
+        (b"arms:\n\tsmall: {batch_size: 3}", r"line 2, column 1.*Indent with spaces"),
+        (b"arms: {a: {batch_size: 3}\n", "cannot be read as YAML"),
+        (b"arms:\n  a: {batch_size: 3}\n  a: {batch_size: 4}\n", "the key 'a' stands twice .* line 3"),
+        (b"arms: !!python/object:os.system x", "cannot be read as YAML"),
+    ],
+    ids=["latin-1", "empty", "list", "tab", "open", "twice", "object"],
+)
+def test_a_file_that_is_no_configuration_is_refused_in_one_line(content, message):
+    with open("file.yaml", "wb") as file:
+        file.write(content)
+    with pytest.raises(ConfigError, match=message) as raised:
+        experiment.load("file.yaml")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seeds", "'seeds' is not of the form key=value"),
+        ("=3", "not of the form"),
+        ("seeds=[", "the value cannot be read as YAML"),
+        ("seeds.x=3", "seeds holds no keys"),
+        ("arms.smal.batch_size=3", r"'smal' is not an arm. Did you mean 'small'\?"),
+    ],
+)
+def test_an_override_that_means_nothing_is_refused(override, message):
+    with pytest.raises(ConfigError, match=message):
+        experiment.load(written(TINY), [override])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (arm(model={"call": "networks.mpl"}), r"^arms: small: call: networks.mpl: .* Did you mean 'mlp'\?"),
+        (arm(model={"call": "network.mlp"}), r"Did you mean 'networks'\?"),
+        (arm(model={"call": "mlp"}), "write networks.mlp, or module:mlp"),
+        (
+            arm(model={"call": "networks.mlp", "width": [3]}),
+            r"has no argument 'width'. Did you mean 'widths'\?",
+        ),
+        (arm(model={"call": "nowhere:model"}), "cannot import 'nowhere' from"),
+        (arm(model={"call": ":model"}), "is not a name such as networks.mlp or my_module:my_function"),
+        (arm(model={"call": "keras.optimizers"}), "keras.optimizers is no function"),
+        (
+            arm(optimizer={"call": "keras.optimizers.SGD", "momentun": 0.9}),
+            r"keras.optimizers.SGD has no argument 'momentun'. Did you mean 'momentum'\?",
+        ),
+        (arm(batch_size={"call": "schedules.constant", "valu": 3}), r"Did you mean 'value'\?"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else json.dumps(value)[:70],
+)
+def test_a_call_of_nothing_is_refused_before_any_arm_is_trained(changes, message):
+    arms = {"first": {"batch_size": 50}, **changes["arms"]}
+    listener = Listener()
+    with pytest.raises(ConfigError, match=message):
+        run({**TINY, "arms": arms}, listen=listener)
+    assert listener.trained == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (arm(batch_size=101), r"^arms: small: batch_size=101 is not a batch size: .* from 1 to 100"),
+        (arm(data={**DIGITS, "num_train": 5000}), "num_train=5000 is not possible"),
+        (arm(batch_size={"call": "schedules.staircase"}), "missing a required argument: 'initial'"),
+        (
+            arm(loss={"call": "keras.losses.SparseCategoricalCrossentropy"}),
+            "takes probabilities, but the model gives values from .* Add from_logits: true",
+        ),
+        (arm(optimizer={"call": "keras.optimizers.SGD", "momentum": 2}), "`momentum` must be"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else json.dumps(value)[:70],
+)
+def test_what_only_data_can_refuse_is_told_as_a_mistake_too(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        run({**TINY, **changes})
+
+
+def test_a_model_that_ends_in_a_softmax_is_not_trained_as_if_it_gave_logits():
+    users(
+        "user_softmax",
+        """
+        def model(input_shape, num_classes):
+            return keras.Sequential([keras.Input(input_shape), keras.layers.Dense(num_classes, "softmax")])
+        """,
+    )
+    model = {"call": "user_softmax:model"}
+    with pytest.raises(
+        ConfigError, match=r"takes logits, but the model gives probabilities. Set from_logits: false"
+    ):
+        run({**ONE_ARM, "model": model})
+    loss = {"call": "keras.losses.SparseCategoricalCrossentropy"}
+    assert trained({**ONE_ARM, "model": model, "loss": loss}) == [("small", 0)]
+
+
+def test_a_directory_that_cannot_be_written_is_told():
+    written("", "file")
+    with pytest.raises(
+        ConfigError, match=r"output: 'file' cannot be written: File exists. Type output=DIRECTORY"
+    ):
+        run({**ONE_ARM, "output": "file"})
+
+
+def test_a_call_is_made_with_its_arguments_and_what_it_is_offered():
+    users("user_calls", "def f(a, b=2, **more): return (a, b, more)\ndef g(seed): return seed\n")
+    assert calls.make(
+        {"call": "user_calls:f", "a": [{"call": "user_calls:g", "seed": 4}], "c": 5}, b=3, x=1
+    ) == (
+        [4],
+        3,
+        {"c": 5},
+    )
+    assert calls.make({"call": "user_calls:g", "seed": 7}, seed=8) == 7  # what is written counts
+    assert calls.make_function({"call": "user_calls:g"}) is sys.modules["user_calls"].g

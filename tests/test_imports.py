@@ -1,0 +1,100 @@
+"""Imports between the parts of the package go one way, and TensorFlow comes only where it is needed."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parent.parent / "tf_lbgap"
+
+# Who may import whom. A part that is new needs a line here.
+_CURVATURE = {"strategy", "batch_normalization"}
+_CALLBACKS = {"schedules", "scaling", "networks", "curvature", "data", *_CURVATURE}
+ARROWS = {
+    "schedules": set(),
+    "scaling": set(),
+    "strategy": set(),
+    "batch_normalization": set(),
+    "networks": set(),
+    "curvature": _CURVATURE,
+    "data": _CURVATURE,
+    "callbacks": _CALLBACKS,
+    "experiment": {"callbacks", *_CALLBACKS},
+    "claims": {"callbacks", *_CALLBACKS},
+    "report": {"experiment", "claims"},
+    "progress": set(),
+    "cli": {"experiment", "claims", "report", "progress"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+WITHOUT_TENSORFLOW = ("schedules", "scaling", "claims", "report", "progress", "cli", "__init__", "__main__")
+
+
+def parts():
+    return sorted(
+        path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    )
+
+
+def imports(part):
+    """Yield the dotted name of everything a part imports, inside functions too."""
+    path = PACKAGE / part
+    files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{file} imports relatively"
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def ours(part):
+    """Return the parts that a part imports; of the package itself only what is a part counts (`__version__` is none)."""
+    names = (name.split(".") for name in imports(part))
+    return {path[1] for path in names if path[0] == "tf_lbgap" and len(path) > 1} & set(parts()) - {part}
+
+
+@pytest.mark.parametrize("part", parts())
+def test_a_part_imports_only_what_stands_below_it(part):
+    assert part in ARROWS, f"{part} is new: say in ARROWS what it may import"
+    assert ours(part) <= ARROWS[part]
+
+
+def test_arrows_have_no_circle():
+    for part, below in ARROWS.items():
+        assert all(part not in ARROWS[other] for other in below), part
+
+
+@pytest.mark.parametrize("part", WITHOUT_TENSORFLOW)
+def test_rules_and_reports_import_neither_tensorflow_nor_keras(part):
+    assert not {name.split(".")[0] for name in imports(part)} & {"tensorflow", "keras", "tensorflow_datasets"}
+
+
+def in_a_new_process(code):
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+def test_importing_the_package_imports_neither_tensorflow_nor_numpy():
+    code = "import sys, tf_lbgap; print([m for m in ('tensorflow', 'keras', 'numpy', 'scipy') if m in sys.modules])"
+    assert in_a_new_process(code).strip() == "[]"
+
+
+def test_rules_claims_and_configurations_are_imported_without_tensorflow():
+    code = (
+        "import sys, tf_lbgap; tf_lbgap.schedules.constant(1); tf_lbgap.scaling; tf_lbgap.experiment.from_dict;"
+        "import tf_lbgap.claims, tf_lbgap.report; print('tensorflow' in sys.modules, 'keras' in sys.modules)"
+    )
+    assert in_a_new_process(code).strip() == "False False"
+
+
+def test_every_subpackage_is_an_attribute_of_the_package():
+    import tf_lbgap
+
+    for name in ("callbacks", "curvature", "data", "experiment", "networks", "scaling", "schedules"):
+        assert getattr(tf_lbgap, name).__name__ == f"tf_lbgap.{name}"
+        assert name in dir(tf_lbgap)
+    with pytest.raises(AttributeError, match="it has batch_normalization, callbacks"):
+        tf_lbgap.schedule  # noqa: B018
