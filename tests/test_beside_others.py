@@ -339,6 +339,21 @@ def test_a_size_may_be_set_in_any_hook(last_batch, hook, ours_first, steps_per_e
         assert_rates(model, [each / 10 for each in sizes])
 
 
+def test_a_size_that_is_set_where_the_epoch_would_end_is_asked_once_more():
+    """After 60 of 103 the rest is smaller than a batch, and dropped, unless the batch becomes smaller, too."""
+    batches = stream(batch_size=60, last_batch="drop")
+    for smaller, expected in ((60, [60]), (20, [60, 20, 20]), (43, [60, 43])):
+        model = r.recording_model()
+        batches.batch_size = 60
+        by_hand = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs, new=smaller: setattr(batches, "batch_size", new)
+        )
+        fit(model, batches, [lb.callbacks.BatchSizeScheduler(batches), by_hand], epochs=1)
+        assert r.sizes_seen(model) == expected
+        assert r.num_iterations(model) == r.num_decays(model) == len(expected)
+        assert batches.position == (1, 0)
+
+
 # Other callbacks.
 
 

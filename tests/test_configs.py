@@ -21,7 +21,7 @@ def test_there_are_configs_and_one_needs_no_download():
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_config_begins_with_what_it_claims_and_costs(path):
     lines = path.read_text().splitlines()
-    header = [line for line in lines[: [line.startswith("#") for line in lines].index(False)]]
+    header = lines[: [line.startswith("#") for line in lines].index(False)]
     for word in ("Claim", "Cost"):
         assert any(re.match(rf"# {word}\b", line) for line in header), f"{path.name} does not say {word}"
 
@@ -36,13 +36,12 @@ def test_each_arm_of_a_config_fits_two_updates(path, tmp_path, tmp_path_factory,
         pytest.skip(f"no {FASHION}: apt-get install dataset-fashion-mnist")
     before = sorted(FOLDER.parent.iterdir())
 
-    # Sizes shrink with the data, so that the largest batch of an arm still fits; two updates are then enough.
     content = made.to_dict() | {"equal": "updates", "seeds": 1, "output": str(tmp_path / "run")}
-    content["measure"] = {"check_examples": 10, "top_eigenvalue_examples": 10, "validation_examples": 10}
+    content["measure"] = {"check_examples": 10, "top_eigenvalue_examples": 0, "validation_examples": 10}
     for arm in content["arms"].values():
         arm["updates"] = 2
         if "num_train" in arm["data"]:
-            arm["data"]["num_train"] = 1250
+            arm["data"]["num_train"] = 1250  # the largest batch of the configs
     rows = experiment.run(experiment.from_dict(content))
 
     assert [(row["arm"], row["updates"]) for row in rows] == [(arm, 2) for arm in made.arms]

@@ -30,7 +30,7 @@ def results_table(experiment, rows):
     """Return a rich table: a line per arm, mean ± standard error over seeds."""
     title = f"{experiment.name}: mean ± standard error over {_seeds(experiment.seeds)}"
     table = Table(title=title, caption=_losses(experiment, rows), **_STYLE)
-    table.add_column("\narm")
+    table.add_column("\narm", overflow="fold")
     columns = [column for column in _COLUMNS if any(row.get(column[0]) is not None for row in rows)]
     for _, title, *_ in columns:
         table.add_column(title, justify="right", no_wrap=True)
@@ -60,7 +60,7 @@ def differences_table(experiment, rows):
         caption=f"Significant: p < {LEVEL} in a paired t test, Holm-corrected for {len(comparisons)} comparisons.",
         **_STYLE,
     )
-    table.add_column("arm")
+    table.add_column("arm", overflow="fold")
     for quantity in QUANTITIES:
         table.add_column(quantity.title, justify="right")
     found = {(c.arm, c.quantity): c for c in comparisons}

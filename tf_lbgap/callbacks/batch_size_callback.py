@@ -250,6 +250,7 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
 
     def _advance(self, steps):
         """Count the updates of one execution, which ends early where the epoch does."""
+        before = self._updates
         for _ in range(steps):
             if self.live:
                 end = self.batches.live_end(self._updates)
@@ -263,6 +264,11 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
             self._updates += 1
             self._examples += end - self._end
             self._end = end
+        if self._updates == before:
+            raise ValueError(
+                "fit made an update, but not from an epoch of this stream: somebody else read it when the epoch began. "
+                "Let callbacks read batches.in_order() instead of batches."
+            )
         self._note_position()
 
     def _note_position(self):

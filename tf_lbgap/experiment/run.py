@@ -3,6 +3,7 @@
 ```
 runs/quickstart/config.yaml              the experiment as it was understood
                 results.json, .csv       a row per arm and seed
+                error.txt                the tracebacks, if training raised
                 small/0/result.json      one arm and seed: written last, so its presence means "finished"
                         model.weights.h5
                         train/ validation/   TensorBoard events
