@@ -68,7 +68,9 @@ class Interrupt(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("after", ["same callback", "new callback", "no callback", "live", "rate"])
-@pytest.mark.parametrize("when, ours_first", [("begin", True), ("end", False)])
+@pytest.mark.parametrize(
+    "when, ours_first", [("begin", True), pytest.param("end", False, marks=pytest.mark.slow)]
+)
 def test_a_fit_after_an_interrupted_one_begins_with_the_optimizers_own_rate(when, ours_first, after):
     model = r.recording_model()
     batches = stream()
@@ -189,7 +191,10 @@ class StopOrBreak(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-@pytest.mark.parametrize("last_batch", ["partial", "merge", "drop"])
+@pytest.mark.parametrize(
+    "last_batch",
+    ["partial", pytest.param("merge", marks=pytest.mark.slow), pytest.param("drop", marks=pytest.mark.slow)],
+)
 def test_fits_of_all_kinds_on_one_stream_and_one_model(last_batch):
     """An iterator outlives its epoch, and its fit: none may begin where another one stopped."""
     rng = np.random.default_rng(1)
@@ -250,7 +255,11 @@ class Read(keras.callbacks.Callback):
 @pytest.mark.parametrize("how", ["evaluate", "all by hand", "one by hand", "through take"])
 @pytest.mark.parametrize(
     "hook, ours_first",
-    [("on_epoch_begin", True), ("on_train_batch_begin", True), ("on_train_batch_end", False)],
+    [
+        pytest.param("on_epoch_begin", True, marks=pytest.mark.slow),
+        ("on_train_batch_begin", True),
+        pytest.param("on_train_batch_end", False, marks=pytest.mark.slow),
+    ],
 )
 def test_reading_the_stream_while_it_feeds_a_fit(hook, how, schedule, ours_first):
     model = r.recording_model()
@@ -300,11 +309,11 @@ def test_validation_on_the_stream_itself_and_on_another(schedule):
 @pytest.mark.parametrize(
     "hook, steps_per_execution",
     [
-        ("on_epoch_begin", 1),
+        pytest.param("on_epoch_begin", 1, marks=pytest.mark.slow),
         ("on_train_batch_begin", 1),
         ("on_train_batch_end", 1),
-        ("on_train_batch_end", 4),
-        ("on_epoch_end", 1),
+        pytest.param("on_train_batch_end", 4, marks=pytest.mark.slow),
+        pytest.param("on_epoch_end", 1, marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize("last_batch", ["partial", "drop"])

@@ -581,6 +581,9 @@ for _name, _instead in {
 def _without_hidden_buffers(dataset):
     # Both rewrites put buffers into the live path, and a new size would hold two batches late.
     options = tf.data.Options()
+    # Autotuning runs a thread per iterator, and the end of an iterator has been seen to wait 5 to 40 s for it. The
+    # sources say themselves how many batches to make at a time.
+    options.autotune.enabled = False
     options.experimental_optimization.inject_prefetch = False
     options.experimental_optimization.map_parallelization = False
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF

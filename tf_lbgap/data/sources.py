@@ -10,10 +10,12 @@ Everything here runs inside the dataset function of `Batches`, where `epoch`, `b
 """
 
 import inspect
+import os
 
 import tensorflow as tf
 
-AUTOTUNE = tf.data.AUTOTUNE
+PARALLEL = min(16, os.cpu_count() or 1)  # batches made at the same time
+AHEAD = 2  # batches made before they are wanted, beyond those
 CHUNK = 128  # examples that a planned stream regroups at a time; 32 to 512 make no measured difference
 _ORDER, _MAP = 0, 1  # separate the random numbers of the permutation from those given to `map`
 
@@ -88,8 +90,8 @@ class ArraySource:
 
         return (
             tf.data.Dataset.from_tensor_slices(spans)
-            .map(batch, num_parallel_calls=AUTOTUNE, deterministic=True)
-            .prefetch(AUTOTUNE)
+            .map(batch, num_parallel_calls=PARALLEL, deterministic=True)
+            .prefetch(AHEAD)
         )
 
     def live(self, epoch, start, batch_size, note_end, last_batch):
@@ -213,15 +215,15 @@ class StreamSource:
             tf.data.Dataset.zip(positions, batches)
             .map(
                 lambda position, batch: self.mapped(batch, epoch, position),
-                num_parallel_calls=AUTOTUNE,
+                num_parallel_calls=PARALLEL,
                 deterministic=True,
             )
-            .prefetch(AUTOTUNE)
+            .prefetch(AHEAD)
         )
 
     def live(self, epoch, start, batch_size, note_end, last_batch):
         limit = self.num_examples - start
-        examples = self._counted(self._examples(epoch, start).prefetch(AUTOTUNE).batch(1), start, limit)
+        examples = self._counted(self._examples(epoch, start).prefetch(CHUNK).batch(1), start, limit)
 
         def number(state, batch):
             index, position = state

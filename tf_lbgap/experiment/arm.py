@@ -33,11 +33,12 @@ class Arm:
         self.config, self.equal, self.measure = config, equal, measure
         self._model = None
 
-    def run(self, seed, *, folder=None, progress=None):
+    def run(self, seed, *, split=None, folder=None, progress=None):
         """Train with a seed and return its results.
 
         Args:
             seed: Whole number.
+            split: The data, if not those that the configuration gives for the seed.
             folder: Where weights and TensorBoard events go; None writes nothing.
             progress: Function (fraction, text) that is told how far training is.
 
@@ -45,7 +46,7 @@ class Arm:
             Dict of plain numbers: a row of `results.json`.
         """
         self._clock = Clock()
-        split = load_split(self.config["data"], seed)
+        split = load_split(self.config["data"], seed) if split is None else split
         with mistakes():
             with self._clock.part("compile"):
                 self._prepare(split, seed)

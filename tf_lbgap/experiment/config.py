@@ -48,6 +48,8 @@ DEFAULTS = {
     "updates": None,
     "seconds": None,
     "target_loss": None,
+    # what to choose the rate from, with equal: tuned
+    "learning_rates": None,
 }
 """What an arm consists of, and what holds if nobody says otherwise."""
 
@@ -58,6 +60,7 @@ EQUAL = {
     "epochs": ("epochs",),
     "updates": ("updates",),
     "seconds": ("seconds",),
+    "tuned": ("epochs", "learning_rates"),
 }
 """What can be held equal between arms, and the keys that it needs."""
 
@@ -197,6 +200,8 @@ def _arm(name, own, shared, equal):
     for key in ("seconds", "target_loss"):
         if arm[key] is not None:
             arm[key] = _positive(arm[key], f"arms: {name}: {key}")
+    if arm["learning_rates"] is not None:
+        arm["learning_rates"] = _rates(arm["learning_rates"], f"arms: {name}: learning_rates", equal)
     for key, choices in _CHOICES.items():
         if not any(arm[key] is choice or arm[key] == choice != 1 for choice in choices):
             known = ", ".join("true" if c is True else "false" if c is False else c for c in choices)
@@ -204,6 +209,14 @@ def _arm(name, own, shared, equal):
     if equal == "updates" and arm["steps_per_execution"] > 1:
         raise ConfigError(f"arms: {name}: equal: updates counts each update: leave out steps_per_execution.")
     return arm
+
+
+def _rates(value, where, equal):
+    if equal != "tuned":
+        raise ConfigError(f"{where}: are tried with equal: tuned, not with equal: {equal}.")
+    if not isinstance(value, list) or len(value) < 2:
+        raise ConfigError(f"{where}: {value!r} must be a list of at least two numbers, such as [0.01, 0.1, 1.0].")
+    return [_positive(rate, where) for rate in value]
 
 
 def _measure(content):

@@ -292,8 +292,11 @@ class _Unhashed:
 @functools.lru_cache(maxsize=1)  # a process trains one arm after the other
 def _trainer(output, arm, identity, unhashed):
     from tf_lbgap.experiment.arm import Arm
+    from tf_lbgap.experiment.tune import TunedArm
 
     experiment = unhashed.value
+    if experiment.equal == "tuned":
+        return TunedArm(experiment.arms[arm], experiment.measure)
     return Arm(experiment.arms[arm], experiment.equal, experiment.measure)
 
 

@@ -1,0 +1,70 @@
+"""An arm whose learning rate is tuned before it is compared: `equal: tuned`.
+
+A rate that suits one batch size does not suit another, so arms may be compared each at its own best
+(Shallue et al. 2019). The rate is chosen on a split that no seed of the comparison uses, by accuracy
+on a fifth of its training set; test data take no part.
+
+References:
+    Shallue et al., "Measuring the effects of data parallelism on neural network training", 2019.
+"""
+
+import math
+
+from tf_lbgap import data
+from tf_lbgap.experiment.arm import Arm, load_split
+from tf_lbgap.experiment.calls import ConfigError, is_call
+
+TUNING_SEED = 1_000_003  # beyond the seeds 0, 1, ... of a comparison
+HELD_OUT = 0.2  # of the training set
+
+
+class TunedArm:
+    """An `Arm` that first tries each of `learning_rates`, for `epochs`, and keeps the best.
+
+    A rate multiplies the arm's `learning_rate` if that is a schedule. Adds to each row
+    `learning_rate`, and `learning_rate_at_edge`: whether it is the smallest or largest one tried, so
+    that a better one may lie beyond.
+    """
+
+    def __init__(self, config, measure):
+        self._schedule = config["learning_rate"]
+        self._rates = sorted(config["learning_rates"])
+        self._arm = Arm(dict(config), "epochs", measure)
+        self._best = None
+
+    def run(self, seed, *, folder=None, progress=None):
+        """Train with the best rate; see `Arm.run`."""
+        if self._best is None:
+            self._best = self._choose(progress or (lambda fraction, text: None))
+        self._use(self._best)
+        row = self._arm.run(seed, folder=folder, progress=progress)
+        at_edge = self._best in (self._rates[0], self._rates[-1])
+        return {**row, "learning_rate": self._best, "learning_rate_at_edge": at_edge}
+
+    def _choose(self, tell):
+        split = _held_out(load_split(self._arm.config["data"], TUNING_SEED))
+        scores = {}
+        for i, rate in enumerate(self._rates):
+            tell(i / len(self._rates), f"tuning: learning rate {rate:g}")
+            self._use(rate)
+            row = self._arm.run(TUNING_SEED, split=split)
+            if row["reached"] and math.isfinite(row["test_loss"]):
+                # Accuracy is NaN where targets are no classes; the loss breaks ties.
+                accuracy = row["test_accuracy"]
+                scores[rate] = (accuracy if math.isfinite(accuracy) else 0.0, -row["test_loss"])
+        if not scores:
+            raise ConfigError(f"learning_rates: training diverged with each of {self._rates}. Add smaller ones.")
+        return max(scores, key=scores.get)
+
+    def _use(self, rate):
+        schedule = self._schedule
+        if is_call(schedule):
+            rate = {"call": "schedules.scaled", "schedule": schedule, "factor": rate}
+        self._arm.config["learning_rate"] = rate
+
+
+def _held_out(split):
+    """Return the training set in two, the second part in the place of the test set."""
+    count = len(split.x_train) - max(1, int(HELD_OUT * len(split.x_train)))
+    x, y = split.x_train, split.y_train
+    return data.datasets.Split(x[:count], y[:count], x[count:], y[count:], name=split.name)
