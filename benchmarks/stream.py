@@ -11,6 +11,7 @@ Target: at most 1.05 each (aim 1.0), and at most 2 traces of the training step o
 """
 
 import argparse
+import functools
 import os
 import time
 
@@ -100,7 +101,9 @@ def count_traces():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pairs", type=int, default=15)
     pairs = parser.parse_args().pairs
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -114,12 +117,13 @@ def main():
             steered = lb.data.Batches(x, y, batch_size=size, map=function)
             scheduler = lb.callbacks.BatchSizeScheduler(steered, lb.schedules.constant(size))
 
-            def fit(data, callbacks=(), model=model):
-                model.fit(data, shuffle=False, verbose=0, callbacks=list(callbacks))
-
+            fit = functools.partial(model.fit, shuffle=False, verbose=0)
             cells = []
-            for ours in (lambda: fit(alone), lambda: fit(steered, [scheduler])):
-                ratios = compare(ours, lambda: fit(dataset), pairs)
+            for ours in (
+                functools.partial(fit, alone),
+                functools.partial(fit, steered, callbacks=[scheduler]),
+            ):
+                ratios = compare(ours, functools.partial(fit, dataset), pairs)
                 median, (low, high) = np.median(ratios), interval(ratios)
                 worst = max(worst, median)
                 cells.append(f"{median:.3f} ({low:.3f} to {high:.3f})")

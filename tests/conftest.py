@@ -25,4 +25,6 @@ def _fresh_keras():
 
 def _float32():
     keras.config.set_floatx("float32")
-    keras.config.set_dtype_policy("float32")  # new layers follow the policy, which floatx alone does not reset
+    keras.config.set_dtype_policy(
+        "float32"
+    )  # new layers follow the policy, which floatx alone does not reset

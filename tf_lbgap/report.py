@@ -46,7 +46,11 @@ def results_table(experiment, rows):
         unsure = sum(row.get("top_eigenvalue_converged") is False for row in own)
         marks = f"\ndiverged: {diverged}" if diverged else ""
         marks += f"\nmissed the target: {missed}" if missed else ""
-        marks += "\nbest rate at the edge of those tried" if any(r.get("learning_rate_at_edge") for r in own) else ""
+        marks += (
+            "\nbest rate at the edge of those tried"
+            if any(r.get("learning_rate_at_edge") for r in own)
+            else ""
+        )
         marks += f"\neigenvalue not converged: {unsure}" if unsure else ""
         table.add_row(arm + marks, *cells)
     return table

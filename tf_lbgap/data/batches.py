@@ -24,8 +24,10 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lbgap import strategy
+from tf_lbgap.data.inputs import check_cardinality, check_seed, common_length, pack, to_arrays
 from tf_lbgap.data.keras_calls import callbacks_of, is_being_fitted, keras_calls
 from tf_lbgap.data.plan import LAST_BATCH, check_batch_size, num_batches
+from tf_lbgap.data.refusals import refuse_transformations
 from tf_lbgap.data.sources import ArraySource, StreamSource, permutation
 from tf_lbgap.data.weights import check_class_weight, fold_class_weight, fold_class_weight_numpy
 
@@ -33,6 +35,7 @@ ALONE, PLANNED, LIVE = 0, 1, 2  # the last two for the one iterator per epoch th
 _FIRST_BOUNDARIES = np.zeros(1, np.int64)
 
 
+@refuse_transformations
 class Batches(tf.data.Dataset):
     """Training data whose batch size may change while `fit` runs.
 
@@ -83,13 +86,13 @@ class Batches(tf.data.Dataset):
         last_batch="partial",
     ):
         x, y, sample_weight = (
-            _to_arrays(part, name) for part, name in ((x, "x"), (y, "y"), (sample_weight, "sample_weight"))
+            to_arrays(part, name) for part, name in ((x, "x"), (y, "y"), (sample_weight, "sample_weight"))
         )
-        num_examples = _common_length(x=x, y=y, sample_weight=sample_weight)
+        num_examples = common_length(x=x, y=y, sample_weight=sample_weight)
         if class_weight is not None:
             sample_weight = fold_class_weight_numpy(check_class_weight(class_weight), y, sample_weight)
         source = ArraySource(
-            _pack(x, y, sample_weight), num_examples, seed=_check_seed(seed), shuffle=shuffle, map=map
+            pack(x, y, sample_weight), num_examples, seed=check_seed(seed), shuffle=shuffle, map=map
         )
         self._begin(source, batch_size, last_batch)
 
@@ -124,11 +127,11 @@ class Batches(tf.data.Dataset):
             raise ValueError(
                 f"from_dataset takes an unbatched tf.data.Dataset, not {type(dataset).__name__}."
             )
-        num_examples = _check_cardinality(dataset, num_examples)
+        num_examples = check_cardinality(dataset, num_examples)
         if class_weight is not None:
             dataset = dataset.map(functools.partial(fold_class_weight, check_class_weight(class_weight)))
         source = StreamSource(
-            dataset, num_examples, seed=_check_seed(seed), shuffle=shuffle, map=map, buffer_size=buffer_size
+            dataset, num_examples, seed=check_seed(seed), shuffle=shuffle, map=map, buffer_size=buffer_size
         )
         self = cls.__new__(cls)
         self._begin(source, batch_size, last_batch)
@@ -549,35 +552,6 @@ def _nobody():
     return None
 
 
-def _refuse(name, instead):
-    def refused(self, *args, **kwargs):
-        function = getattr(args[0], "__module__", "") if args else ""
-        if name == "map" and function.startswith("tensorflow."):  # a strategy takes the batches apart
-            return tf.data.Dataset.map(self, *args, **kwargs)
-        if name == "map" and function.startswith("keras."):
-            raise ValueError(
-                "fit was given class_weight: give it to the stream instead, Batches(..., class_weight=)."
-            )
-        raise ValueError(f"Batches.{name}() would hide the stream from fit and its callbacks. {instead}")
-
-    refused.__doc__ = f"Refused: {instead}"
-    return refused
-
-
-for _name, _instead in {
-    "map": "To augment, give Batches(..., map=function).",
-    "repeat": "fit(batches, epochs=...) already reads it once per epoch.",
-    "shuffle": "It is shuffled already, seeded by Batches(..., seed=).",
-    "batch": "It is batched already: give Batches(..., batch_size=).",
-    "rebatch": "It is batched already: give Batches(..., batch_size=).",
-    "unbatch": "Use batches.in_order(1).unbatch() for single examples.",
-    "prefetch": "It prefetches by itself where that is exact.",
-    "cache": "Cache the data set that you give to Batches.from_dataset.",
-    "filter": "Filter the data before you give them to Batches.",
-}.items():
-    setattr(Batches, _name, _refuse(_name, _instead))
-
-
 def _without_hidden_buffers(dataset):
     # Both rewrites put buffers into the live path, and a new size would hold two batches late.
     options = tf.data.Options()
@@ -588,79 +562,3 @@ def _without_hidden_buffers(dataset):
     options.experimental_optimization.map_parallelization = False
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.with_options(options)
-
-
-def _pack(x, y, sample_weight):
-    if sample_weight is not None:
-        return (x, y, sample_weight)
-    if y is not None:
-        return (x, y)
-    return (x,) if isinstance(x, (tuple, list)) else x
-
-
-def _to_arrays(part, name):
-    """Return nested arrays; as in Keras, a list of arrays is several inputs and a list of numbers one array."""
-    if isinstance(part, dict):
-        return {key: _to_arrays(value, f"{name}[{key!r}]") for key, value in part.items()}
-    if isinstance(part, (tuple, list)) and part and all(len(getattr(value, "shape", ())) for value in part):
-        return tuple(_to_arrays(value, f"{name}[{i}]") for i, value in enumerate(part))
-    if part is None and name != "x":
-        return None
-    try:
-        array = np.asarray(part)
-    except ValueError:  # rows of unequal length
-        array = np.array(None)
-    if array.dtype == object:
-        raise ValueError(
-            f"{name} is not an array of numbers, but {type(part).__name__}. Batches takes arrays, tuples and dicts of "
-            "arrays, lists of numbers and data frames; for a tf.data.Dataset write Batches.from_dataset(dataset, ...)."
-        )
-    return array
-
-
-def _common_length(**parts):
-    lengths = {}
-    for name, part in parts.items():
-        for path, array in keras.tree.flatten_with_path(part) if part is not None else ():
-            label = name + "".join(f"[{key!r}]" for key in path)
-            if not np.ndim(array):
-                raise ValueError(f"{label}={array!r} is not an array of examples.")
-            lengths[label] = np.shape(array)[0]
-    if len(set(lengths.values())) != 1 or not min(lengths.values()):
-        told = ", ".join(f"{label} has {length}" for label, length in lengths.items())
-        raise ValueError(
-            f"Batches needs arrays with one row per example, of equal length and not empty: {told}."
-        )
-    return next(iter(lengths.values()))
-
-
-def _check_seed(seed):
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-        raise ValueError(f"seed={seed!r} must be a whole number.")
-    return int(seed)
-
-
-def _check_cardinality(dataset, num_examples):
-    specs = tf.nest.flatten(dataset.element_spec)
-    if all(
-        getattr(spec, "shape", None) is not None and spec.shape.rank and spec.shape[0] is None
-        for spec in specs
-    ):
-        raise ValueError(
-            f"The data set is batched already, or its examples have no fixed shape: {dataset.element_spec}. Give "
-            "from_dataset single examples: dataset.unbatch(), or fix their shape with tf.ensure_shape in a map."
-        )
-    known = int(dataset.cardinality())
-    if num_examples is None:
-        if known < 0:
-            raise ValueError(
-                "The data set does not know how many examples it holds: give from_dataset(..., num_examples=)."
-            )
-        num_examples = known
-    if isinstance(num_examples, bool) or not isinstance(num_examples, (int, np.integer)) or num_examples < 1:
-        raise ValueError(f"num_examples={num_examples!r} must be a whole number of at least 1.")
-    if 0 <= known < num_examples:
-        raise ValueError(
-            f"num_examples={num_examples}, but the data set holds {known}. Pass num_examples={known}."
-        )
-    return int(num_examples)

@@ -157,7 +157,9 @@ def supervised_split(name, *, split="train", data_dir=None, scale=True):
     _check_splits(builder, name, split)
     dataset = builder.as_dataset(split=split, as_supervised=True, shuffle_files=False)
     if scale and dataset.element_spec[0].dtype == tf.uint8:
-        dataset = dataset.map(lambda x, y: (tf.cast(x, tf.float32) / 255.0, y), num_parallel_calls=tf.data.AUTOTUNE)
+        dataset = dataset.map(
+            lambda x, y: (tf.cast(x, tf.float32) / 255.0, y), num_parallel_calls=tf.data.AUTOTUNE
+        )
     return dataset, builder.info.splits[split].num_examples
 
 

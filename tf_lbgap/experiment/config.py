@@ -215,7 +215,9 @@ def _rates(value, where, equal):
     if equal != "tuned":
         raise ConfigError(f"{where}: are tried with equal: tuned, not with equal: {equal}.")
     if not isinstance(value, list) or len(value) < 2:
-        raise ConfigError(f"{where}: {value!r} must be a list of at least two numbers, such as [0.01, 0.1, 1.0].")
+        raise ConfigError(
+            f"{where}: {value!r} must be a list of at least two numbers, such as [0.01, 0.1, 1.0]."
+        )
     return [_positive(rate, where) for rate in value]
 
 

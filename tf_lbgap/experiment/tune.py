@@ -53,7 +53,9 @@ class TunedArm:
                 accuracy = row["test_accuracy"]
                 scores[rate] = (accuracy if math.isfinite(accuracy) else 0.0, -row["test_loss"])
         if not scores:
-            raise ConfigError(f"learning_rates: training diverged with each of {self._rates}. Add smaller ones.")
+            raise ConfigError(
+                f"learning_rates: training diverged with each of {self._rates}. Add smaller ones."
+            )
         return max(scores, key=scores.get)
 
     def _use(self, rate):
