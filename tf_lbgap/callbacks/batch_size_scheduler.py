@@ -95,6 +95,11 @@ class BatchSizeScheduler(BatchSizeCallback):
         if self.sizes == "ladder":
             # +1e-9: 2 ** 3 must not fall to the rung below it by rounding
             size = int(self._first * 2.0 ** math.floor(math.log2(size / self._first) + 1e-9))
+        if size < self.multiple_of:
+            raise ValueError(
+                f"multiple_of={self.multiple_of} is above the batch of {size} that the schedule asks for at progress "
+                f"{progress:g}. Lower it, or begin with a larger batch."
+            )
         size -= size % self.multiple_of
         return check_batch_size(size, self.batches.num_examples, f"At progress {progress:g}, batch size")
 

@@ -139,8 +139,15 @@ class Arm:
                 momentum_correction=config["momentum_correction"],
             )
         ]
+        rate = None
         if is_call(config["learning_rate"]):
             rate = as_schedule(config["learning_rate"], "learning_rate")
+        elif config["scale_learning_rate"] != "none" and not is_call(
+            config["optimizer"].get("learning_rate")
+        ):
+            # Else TensorBoard, which asks the optimizer, would draw the rate without the batch's factor.
+            rate = schedules.constant(float(self._model.optimizer.learning_rate.numpy()))
+        if rate is not None:
             result.append(
                 callbacks.LearningRateScheduler(
                     batches, rate, momentum_correction=config["momentum_correction"]
