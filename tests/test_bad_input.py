@@ -481,5 +481,7 @@ def test_a_callback_that_erases_the_end_of_an_epoch(live):
 
 def test_multiple_of_above_the_first_batch():
     batches = lb.data.Batches(*r.ids(100), batch_size=8)
-    with pytest.raises(ValueError, match=r"multiple_of=16 is above the batch of 8 .* at progress 0\. Lower it"):
+    with pytest.raises(
+        ValueError, match=r"multiple_of=16 is above the batch of 8 .* at progress 0\. Lower it"
+    ):
         lb.callbacks.BatchSizeScheduler(batches, lb.schedules.constant(8), multiple_of=16)
