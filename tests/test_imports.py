@@ -24,12 +24,12 @@ ARROWS = {
     "experiment": {"callbacks", *_CALLBACKS},
     "claims": {"callbacks", *_CALLBACKS},
     "report": {"experiment", "claims"},
-    "progress": set(),
-    "cli": {"experiment", "claims", "report", "progress"},
+    "bars": set(),
+    "cli": {"experiment", "claims", "report", "bars"},
     "__main__": {"cli"},
     "__init__": set(),
 }
-WITHOUT_TENSORFLOW = ("schedules", "scaling", "claims", "report", "progress", "cli", "__init__", "__main__")
+WITHOUT_TENSORFLOW = ("schedules", "scaling", "claims", "report", "bars", "cli", "__init__", "__main__")
 
 
 def parts():

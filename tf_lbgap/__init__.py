@@ -11,12 +11,15 @@ __version__ = "0.1.0"
 _SUBPACKAGES = (
     "batch_normalization",
     "callbacks",
+    "claims",
     "curvature",
     "data",
     "experiment",
     "networks",
+    "report",
     "scaling",
     "schedules",
+    "strategy",
 )
 
 

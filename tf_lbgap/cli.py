@@ -72,7 +72,7 @@ def _run(options):
     from rich.console import Console
 
     from tf_lbgap import experiment, report
-    from tf_lbgap.progress import Bars
+    from tf_lbgap.bars import Bars
 
     loaded = experiment.load(options.config, options.overrides)
     console = Console(highlight=False, markup=False, emoji=False)  # names are printed as they are
