@@ -121,6 +121,21 @@ def test_without_a_callback_fit_is_exact_too(steps_per_execution):
     assert r.num_iterations(model) == r.num_decays(model) == 3 * 21 + 2 * 7
 
 
+@pytest.mark.parametrize("scheduled", [True, False])
+def test_models_with_other_steps_per_execution_take_turns_on_one_stream(scheduled):
+    """With one step per execution an iterator outlives its epoch; with four it must not."""
+    batches = lb.data.Batches(*r.ids(N), batch_size=100, seed=3)
+    callbacks = [lb.callbacks.BatchSizeScheduler(batches, lb.schedules.constant(100))] if scheduled else []
+    models = [r.recording_model(steps_per_execution=steps) for steps in (1, 4)]
+    for turn in range(4):
+        model = models[turn % 2]
+        model.layers[0].seen.clear()
+        fit(model, batches, callbacks, epochs=2)
+        for epoch, seen in enumerate(r.epochs_seen(model, [21, 21])):
+            np.testing.assert_array_equal(seen, batches.order(epoch))
+    assert [r.num_iterations(model) for model in models] == [84, 84]
+
+
 @pytest.mark.parametrize("last_batch, tail", [("merge", 103), ("drop", 100), ("partial", 3)])
 def test_the_remainder_goes_where_it_was_told(last_batch, tail):
     model = r.recording_model()

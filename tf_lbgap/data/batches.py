@@ -216,14 +216,15 @@ class Batches(tf.data.Dataset):
         """
         if self._mode == ALONE:
             epoch = arguments.get("epoch", 0)
-            if self._counted_epoch == epoch:  # Keras has counted to its end, and asks once more for nothing
-                self._epoch_is_over = True
+            if self._counted_epoch == epoch and self._running is not None:
+                self._epoch_is_over = True  # Keras has counted to its end, and asks once more for nothing
                 return self._running
             self._counted_epoch = epoch
             self._epoch_variable.assign(epoch)
         if arguments["self"].steps_per_execution > 1:  # the last execution of an epoch has to find its end
-            self._running = iter(self._one_epoch_of_fit)
-        elif not self._epoch_is_over:
+            self._running = None
+            return iter(self._one_epoch_of_fit)
+        if self._running is None or not self._epoch_is_over:
             self._running = iter(self._endless)
         self._epoch_is_over = False
         return self._running
