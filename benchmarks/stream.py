@@ -6,6 +6,7 @@ and with a `BatchSizeScheduler`. The last line is the worst median, the figure t
 
     python benchmarks/stream.py                 about 15 minutes on two cores
     python benchmarks/stream.py --pairs 3       a look
+    python benchmarks/stream.py --only mlp      one of mlp, cnn, cnn-augmented
 
 Target: at most 1.05 each (aim 1.0), and at most 2 traces of the training step over ten sizes.
 """
@@ -45,7 +46,7 @@ def workloads():
     flat = images.reshape(N, -1)
     yield "mlp", lb.networks.mlp((784,), widths=(256, 256), seed=0), flat, labels, None
     yield "cnn", lb.networks.small_cnn(seed=0), images, labels, None
-    yield "cnn augmented", lb.networks.small_cnn(seed=0), images, labels, augment
+    yield "cnn-augmented", lb.networks.small_cnn(seed=0), images, labels, augment
 
 
 def plain(x, y, size, function):
@@ -105,11 +106,15 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pairs", type=int, default=15)
-    pairs = parser.parse_args().pairs
+    parser.add_argument("--only", choices=["mlp", "cnn", "cnn-augmented"])
+    options = parser.parse_args()
+    pairs = options.pairs
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     worst = 0.0
     print(f"{'workload':<14} {'batch':>5}  {'Batches / plain':<28} {'with BatchSizeScheduler / plain'}")
     for name, model, x, y, function in workloads():
+        if options.only not in (None, name):
+            continue
         model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss)
         for size in SIZES:
             dataset = plain(x, y, size, function)

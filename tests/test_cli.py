@@ -218,11 +218,13 @@ def test_ctrl_c_ends_with_130_and_one_line_and_keeps_what_finished(jobs):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A job in the background of a script, as these tests may be, ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout.readline().startswith("small seed 0: 5 updates")
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     told = "lbgap: stopped; what finished is kept, and the same command goes on from there."
     assert err.split("\n") == ["", told, ""]
