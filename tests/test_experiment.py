@@ -261,6 +261,22 @@ def test_a_seed_gives_the_same_row_whichever_seeds_ran_before(model):
     assert timeless([Arm(made.arms["small"], made.equal, made.measure).run(0)]) == second
 
 
+def test_tuning_keeps_the_rate_that_does_best_on_held_out_training_data():
+    """Rates so small that nothing is learnt, or so large that training diverges, cannot be the best."""
+    content = {**ONE_ARM, "equal": "tuned", "epochs": 4, "learning_rates": [1000.0, 0.1, 1e-6], "seeds": 2}
+    rows = run(content)
+    assert [row["learning_rate"] for row in rows] == [0.1, 0.1]
+    assert [row["learning_rate_at_edge"] for row in rows] == [False, False]
+    assert [row["epochs"] for row in rows] == [4, 4]
+
+    by_hand = run({**ONE_ARM, "epochs": 4, "learning_rate": 0.1, "seeds": 2, "output": "by_hand"})
+    for tuned, plain in zip(timeless(rows), timeless(by_hand), strict=True):
+        assert {key: tuned[key] for key in plain} == plain
+
+    (edge,) = run({**content, "learning_rates": [0.1, 1e-6], "seeds": 1, "output": "edge"})
+    assert edge["learning_rate"] == 0.1 and edge["learning_rate_at_edge"]
+
+
 def test_finished_arms_are_not_trained_again_unless_asked():
     assert trained(TINY) == [("small", 0), ("large", 0)]
     assert trained(TINY) == []
@@ -592,7 +608,15 @@ def arm(**keys):
         ({"seeds": [1, 2]}, r"seeds: \[1, 2\] must be"),
         ({"equal": "lose"}, "equal: 'lose' is none of loss, epochs, updates, seconds"),
         ({"equal": ["loss"]}, r"equal: \['loss'\] is none of"),
-        ({"equal": "tuned"}, "equal: 'tuned' is none of"),
+        ({"equal": "tuned"}, "arms: small: equal: tuned needs learning_rates"),
+        (
+            {"equal": "tuned", "learning_rates": [0.1]},
+            r"learning_rates: \[0.1\] must be a list of at least two",
+        ),
+        (
+            {"learning_rates": [0.1, 1.0]},
+            "learning_rates: are tried with equal: tuned, not with equal: epochs",
+        ),
         ({"equal": "loss"}, "equal: loss needs target_loss"),
         ({"equal": "seconds", "seconds": "abc"}, "seconds: 'abc' must be a positive number"),
         ({"equal": "updates", "updates": 3, "steps_per_execution": 2}, "leave out steps_per_execution"),
