@@ -52,7 +52,7 @@ def recalibrate(model, batches):
         >>> model.layers[0].moving_mean.numpy(), model.layers[0].moving_variance.numpy()
         (array([2.], dtype=float32), array([1.], dtype=float32))
     """
-    waiting = _trained_with_batch_statistics(model)
+    waiting = recalibrated_layers(model)
     if not waiting:
         return
     batches = repeatable(batches)
@@ -73,7 +73,7 @@ def recalibrated(model, batches):
     Yields:
         The model.
     """
-    variables = [v for layer in _trained_with_batch_statistics(model) for v in _statistics(layer)]
+    variables = [v for layer in recalibrated_layers(model) for v in _statistics(layer)]
     before = [v.numpy() for v in variables]
     try:
         recalibrate(model, batches)
@@ -129,7 +129,8 @@ def _statistics(layer):
     return [layer.moving_mean, layer.moving_variance]
 
 
-def _trained_with_batch_statistics(model):
+def recalibrated_layers(model):
+    """The batch-normalization layers that `recalibrate` changes: built, and not frozen."""
     return [
         layer
         for layer in model._flatten_layers()

@@ -28,9 +28,9 @@ def dense(operator):
 @pytest.fixture
 def traces(monkeypatch):
     """A list with an entry for each time a product is traced."""
-    calls, original = [], HessianOperator._products_of_batch
+    calls, original = [], HessianOperator._rows_of_batch
     monkeypatch.setattr(
-        HessianOperator, "_products_of_batch", lambda *args: calls.append(1) or original(*args)
+        HessianOperator, "_rows_of_batch", lambda *args: calls.append(1) or original(*args)
     )
     return calls
 
@@ -301,13 +301,13 @@ def test_bad_arguments_are_refused_with_what_to_do(arguments, message):
 
 def test_bad_vectors_and_bad_products_are_refused_with_what_to_do():
     operator = HessianOperator(one_layer(), "mse", (x, y))
-    with pytest.raises(ValueError, match=r"v has shape \(4,\), but the model has 3"):
+    with pytest.raises(ValueError, match=r"v has shape \(4,\), but the operator has shape \(3, 3\)"):
         operator.matvec(np.ones(4))
-    with pytest.raises(ValueError, match="should have 3 rows"):
+    with pytest.raises(ValueError, match="with 3 rows"):
         operator.matmat(np.ones((4, 2)))
     with pytest.raises(ValueError, match="vector to multiply"):
         operator.matvec([np.nan, 0, 0])
-    with pytest.raises(ValueError, match="'mean_squared_error' has NaN"):
+    with pytest.raises(ValueError, match="'mean_squared_error' is nan"):
         HessianOperator(one_layer(), "mse", (x * np.inf, y)).matvec(np.ones(3))
     weightless = (x, y, np.zeros(3))
     loss = keras.losses.MeanSquaredError(reduction="mean_with_sample_weight")

@@ -14,19 +14,22 @@ class TensorBatches:
     """Batches `(x, y)` or `(x, y, sample_weight)` of tensors, to be read any number of times.
 
     Arrays in a tuple or a list are converted once, here; other iterables are read anew on every pass.
-    Floating-point arrays take the dtype of the weights, as `fit` does it; integers stay.
+    Floating-point arrays take the dtype of the weights, as `fit` does it; integers stay. A batch that is longer
+    than a chunk comes out in chunks, so that memory is bounded by the chunk.
 
     Args:
         batches: A tuple is one batch; a list or another iterable yields batches; an iterator is kept as
             a list; `data.Batches` is read in storage order. x, y and sample_weight may be nested.
         dtype: Of the model's weights.
+        chunk_size: The longest piece, in examples; None cuts nothing.
 
     Attributes:
         signature: Nested `tf.TensorSpec` which fits every batch seen so far.
     """
 
-    def __init__(self, batches, dtype):
+    def __init__(self, batches, dtype, chunk_size=None):
         self._dtype = tf.as_dtype(dtype)
+        self._chunk_size = chunk_size
         batches = repeatable(batches)
         if isinstance(batches, list):
             batches = [self._tensors(batch) for batch in batches]
@@ -43,11 +46,18 @@ class TensorBatches:
         self._batches = batches
 
     def __iter__(self):
-        if isinstance(self._batches, list):
-            yield from self._batches
-        else:
-            for batch in self._batches:
-                yield self._tensors(batch)
+        as_they_came = isinstance(self._batches, list)
+        for batch in self._batches:
+            yield from self._chunks(batch if as_they_came else self._tensors(batch))
+
+    def _chunks(self, batch):
+        length = int(tf.nest.flatten(batch)[0].shape[0])
+        size = self._chunk_size or length
+        if length <= size:
+            yield batch
+            return
+        for start in range(0, length, size):
+            yield tf.nest.map_structure(lambda leaf, s=start: leaf[s : s + size], batch)
 
     def _tensors(self, batch):
         batch = tf.nest.map_structure(self._tensor, _checked(batch))

@@ -2,17 +2,17 @@
 
 import numpy as np
 
+from tf_lbgap.curvature.operator import Operator
 
-class DenseOperator:
+
+class DenseOperator(Operator):
     """A symmetric matrix as an operator, for tests and examples.
 
     Args:
         matrix: Shape (n, n), symmetric.
 
     Attributes:
-        shape: `(n, n)`.
-        dtype: Of the products.
-        num_products: How many products were computed so far.
+        matrix: The array.
 
     Raises:
         ValueError: If the matrix is not square.
@@ -23,27 +23,11 @@ class DenseOperator:
     """
 
     def __init__(self, matrix):
-        self.matrix = np.asarray(matrix)
-        if self.matrix.ndim != 2 or self.matrix.shape[0] != self.matrix.shape[1]:
-            raise ValueError(
-                f"A matrix of shape {self.matrix.shape} came, but an operator is square: (n, n)."
-            )
-        if self.matrix.dtype.kind != "f":
-            self.matrix = self.matrix.astype("float64")
-        self.shape = self.matrix.shape
-        self.dtype = self.matrix.dtype
-        self.num_products = 0
+        matrix = np.asarray(matrix)
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+            raise ValueError(f"A matrix of shape {matrix.shape} came, but an operator is square: (n, n).")
+        self.matrix = matrix if matrix.dtype.kind == "f" else matrix.astype("float64")
+        super().__init__(matrix.shape, self.matrix.dtype)
 
-    def matvec(self, v):
-        """The product of the matrix with v, shape (n,)."""
-        self.num_products += 1
-        return self.matrix @ np.asarray(v, self.dtype)
-
-    def matmat(self, V):
-        """The product of the matrix with the columns of V, shape (n, k)."""
-        V = np.asarray(V, self.dtype)
-        self.num_products += V.shape[1]
-        return self.matrix @ V
-
-    def __matmul__(self, other):
-        return self.matvec(other) if np.ndim(other) == 1 else self.matmat(other)
+    def _multiply(self, rows):
+        return rows @ self.matrix.T

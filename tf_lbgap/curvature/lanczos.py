@@ -125,6 +125,11 @@ def top_eigenpairs(operator, k=1, *, which="largest", tolerance=1e-3, max_produc
     )
 
 
+def rounding(dtype):
+    """What to add to a residual, relative to the largest eigenvalue, for products rounded to `dtype`."""
+    return _ROUNDING * float(np.finfo(dtype).eps)
+
+
 class _Krylov:
     """An orthonormal basis that grows by one product per step, and the operator projected on it."""
 

@@ -1,0 +1,87 @@
+"""Sums over all batches of a traced function of one batch.
+
+Every quantity here, products of a matrix as well as losses and gradients, is a quotient of sums over examples:
+Σ_b totals(b) / Σ_b count(b). Sums are accumulated in float64. The function is traced once for all sizes of a
+batch and reads the weights when it runs, so nothing is compiled anew while a model trains.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from tf_lbgap.curvature.batches import TensorBatches, signature_of, widened
+from tf_lbgap.curvature.traced import checked_graph
+
+CHUNK_SIZE = 512
+"""Examples per piece of work: larger ones are hardly faster, and take more memory (curvature.md of the docs)."""
+
+
+class SumsOverBatches:
+    """Calls a function on all batches and adds up what it returns.
+
+    Args:
+        function: Called as `function(batch, *arguments)` while it is traced; returns a list of tensors, summed
+            over the examples of the batch, and their count, a scalar.
+        arguments: `tf.TensorSpec` of each further argument, or a list of these.
+        batches: The data, as `TensorBatches` takes them.
+        dtype: Of the weights.
+        chunk_size: Of `TensorBatches`.
+        jit_compile: Whether XLA compiles the function; refused where XLA is known to be wrong.
+    """
+
+    def __init__(self, function, arguments, batches, dtype, *, chunk_size=CHUNK_SIZE, jit_compile=False):
+        if chunk_size is not None and (not isinstance(chunk_size, int) or chunk_size < 1):
+            raise ValueError(
+                f"chunk_size is {chunk_size!r}, but should be a number of examples, such as {CHUNK_SIZE}."
+            )
+        self._function, self._arguments, self._dtype = function, arguments, dtype
+        self._chunk_size, self._jit_compile = chunk_size, jit_compile
+        self._signature = self._traced = None
+        self.batches = batches
+
+    @property
+    def batches(self):
+        """The data, as tensors. Other data of the same structure may be assigned: nothing is traced anew."""
+        return self._batches
+
+    @batches.setter
+    def batches(self, batches):
+        self._batches = TensorBatches(batches, self._dtype, self._chunk_size)
+        try:
+            self._accept(self._batches.signature)
+        except ValueError:  # another structure altogether: forget the old one
+            self._signature = None
+            self._accept(self._batches.signature)
+
+    def __call__(self, *arguments):
+        """Return the sums, a list of float64 arrays, and the count, a float."""
+        sums, count = None, 0.0
+        for batch in self._batches:
+            parts, part_count = self.of_batch(batch, *arguments)
+            if sums is None:
+                sums = [np.zeros(part.shape) for part in parts]
+            for total, part in zip(sums, parts, strict=True):
+                total += part.numpy()
+            count += float(part_count)
+        return sums, count
+
+    def of_batch(self, batch, *arguments):
+        """Return what the traced function gives for one batch, as tensors."""
+        self._accept(signature_of(batch))
+        if self._traced is None:
+            function = tf.function(self._function, autograph=False, jit_compile=False)
+            traced = function.get_concrete_function(self._signature, *self._arguments)
+            checked_graph(traced.graph, self._jit_compile)
+            if self._jit_compile:
+                function = tf.function(self._function, autograph=False, jit_compile=True)
+                traced = function.get_concrete_function(self._signature, *self._arguments)
+            self._traced = traced
+        return self._traced(batch, *arguments)
+
+    def first(self):
+        """The first batch."""
+        return next(iter(self._batches))
+
+    def _accept(self, signature):
+        wider = signature if self._signature is None else widened(self._signature, signature)
+        if wider != self._signature:
+            self._signature, self._traced = wider, None

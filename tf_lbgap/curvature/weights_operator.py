@@ -1,0 +1,182 @@
+"""What the operators on the weights of a model share: data, layout, tracing, and what is checked.
+
+A subclass says in `_rows_of_batch` what one batch adds to the matrix, times each of several vectors. Everything
+else is here: chunks, float64 sums, statistics of batch normalization, and the refusal of models and losses that
+are no function of the weights.
+"""
+
+import warnings
+
+import numpy as np
+import tensorflow as tf
+
+from tf_lbgap.curvature.objective import Objective
+from tf_lbgap.curvature.operator import Operator
+from tf_lbgap.curvature.second_order import check_second_derivatives
+from tf_lbgap.curvature.sums import CHUNK_SIZE, SumsOverBatches
+
+
+class WeightsOperator(Operator):
+    """A matrix whose rows and columns belong to the trainable weights of a model.
+
+    The model is measured as a function of its weights: Dropout is off, and a product reads the present weights,
+    so after more training the same operator is the new matrix, without compiling anew. Nothing in the model
+    changes, seeds and metrics included. Layers of a mixed-precision policy compute in float32, which a warning
+    says once.
+
+    Args:
+        model: A built Keras model.
+        loss: A `keras.losses.Loss`, the name of one, or a function `loss(y_true, y_pred)`. With several
+            outputs a list or dict of these, as in `compile`.
+        batches: The data over which the loss is averaged. A tuple is one batch `(x, y)` or `(x, y,
+            sample_weight)`; a list or another iterable yields batches, of any sizes; an iterator is kept as a
+            list; `data.Batches` is read in storage order. x and y may be nested.
+        regularization: Whether to add `model.losses` once, differentiated twice.
+        variables: The weights that the matrix is restricted to: layers, names of layers, or variables. None:
+            all trainable ones.
+        batch_normalization: "inference" uses the moving statistics as they are; "recalibrated" the exact ones
+            over `batches` at the present weights, held fixed; "batch" those of each batch, which depend on the
+            weights (frozen layers excepted): then how the data are cut matters, and nothing is cut further.
+        loss_weights: With several losses, as in `compile`.
+        chunk_size: Longer batches are worked off in pieces of this many examples. Memory is bounded by it.
+        check: Whether to compare a product with finite differences first (`check_model`; some seconds).
+        jit_compile: Whether XLA compiles the product. Refused where XLA is wrong (max pooling), and slower
+            than without on a CPU, where it takes seconds to compile each size of a batch.
+
+    Attributes:
+        shape: `(n, n)`, n the number of trainable weights, or of those chosen.
+        dtype: Of the products: that of the weights, float32 at least.
+        num_products: How many products were computed so far.
+        precision: What the model computes in.
+
+    Raises:
+        ValueError: If the model is not built, random at inference, or has a loss with a state or one that is
+            not finite; or if `batches` is empty or not made of batches.
+    """
+
+    entry = "trainable weight, the variables in order and each flattened"
+    name = "matrix"
+
+    def __init__(
+        self,
+        model,
+        loss,
+        batches,
+        *,
+        regularization=False,
+        variables=None,
+        batch_normalization="inference",
+        loss_weights=None,
+        chunk_size=CHUNK_SIZE,
+        check=False,
+        jit_compile=False,
+    ):
+        check_second_derivatives()
+        self._objective = Objective(
+            model,
+            loss,
+            regularization,
+            variables=variables,
+            batch_normalization=batch_normalization,
+            loss_weights=loss_weights,
+        )
+        self._parameters = self._objective.parameters
+        self.precision = self._objective.precision
+        if self.precision.endswith(")"):
+            warnings.warn(f"Products are computed in {self.precision}.", stacklevel=2)
+        n = self._parameters.size
+        super().__init__((n, n), self._parameters.dtype)
+        statistics = [
+            tf.TensorSpec(v.shape, v.dtype) for v in getattr(self._objective.statistics, "variables", ())
+        ]
+        self._sums = SumsOverBatches(
+            self._of_batch,
+            [statistics, tf.TensorSpec([None, n], self.dtype)],
+            batches,
+            self.dtype,
+            chunk_size=None if batch_normalization == "batch" else chunk_size,
+            jit_compile=jit_compile,
+        )
+        self._loss_is_known = False
+        if check:
+            from tf_lbgap.curvature.check import check_model
+
+            check_model(model, loss, self._sums.first(), loss_weights=loss_weights)
+
+    @property
+    def batches(self):
+        """The data, as tensors. Assign other data of the same structure: nothing is compiled anew."""
+        return self._sums.batches
+
+    @batches.setter
+    def batches(self, batches):
+        self._sums.batches = batches
+        self._loss_is_known = False
+
+    @property
+    def model(self):
+        """The model."""
+        return self._objective.model
+
+    def _multiply(self, rows):
+        statistics = self._statistics()
+        if not self._loss_is_known:
+            self._refuse_unless_loss_repeats(statistics)
+        (total, _), count = self._sums(statistics, tf.constant(rows))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            result = total / count
+        if not np.isfinite(result).all():
+            raise ValueError(self._explain(rows, count))
+        return result.astype(self.dtype)
+
+    def _statistics(self):
+        if self._objective.statistics is None:
+            return []
+        return [tf.constant(value) for value in self._objective.statistics(self.batches)]
+
+    def _of_batch(self, batch, statistics, vectors):
+        """Count times matrix of one batch times each row of `vectors` [k, n], its total loss; and the count."""
+        rows, loss, count = self._rows_of_batch(batch, statistics, vectors)
+        return [rows, loss], count
+
+    def _rows_of_batch(self, batch, statistics, vectors):
+        raise NotImplementedError
+
+    def _refuse_unless_loss_repeats(self, statistics):
+        """Two calls without vectors, which cost a gradient each: a loss that differs is no function."""
+        none = tf.zeros([0, self.shape[0]], self.dtype)
+        batch = self._sums.first()
+        (first, count), (second, _) = (self._loss(batch, statistics, none) for _ in range(2))
+        if count > 0 and not np.isfinite(first):
+            raise ValueError(
+                f"Loss {self._objective.loss_name!r} is {first} at the present weights, so its {self.name} is not finite "
+                "either. Has training diverged, or do the data hold NaN?"
+            )
+        if abs(first - second) > 64 * np.finfo(self.dtype).eps * max(abs(first), abs(second)):
+            raise ValueError(
+                f"Loss {self._objective.loss_name!r} of the same batch was {first:.9g} and then {second:.9g}: the model or "
+                "the loss is random at inference or has a state, so it has no Hessian. Let random layers do nothing "
+                "when training=False."
+            )
+        self._loss_is_known = True
+
+    def _loss(self, batch, statistics, none):
+        (_, total), count = self._sums.of_batch(batch, statistics, none)
+        return float(total), float(count)
+
+    def _explain(self, rows, count):
+        loss = self._objective.loss_name
+        if not np.isfinite(rows).all():
+            return (
+                f"The vector to multiply the {self.name} of loss {loss!r} with has NaN or infinite entries."
+            )
+        if count == 0:
+            return (
+                f"Loss {loss!r} was averaged over nothing: the batches are empty, or all of their entries are masked or "
+                "of weight 0. Pass at least one example that counts."
+            )
+        return (
+            f"The {self.name} of loss {loss!r} has NaN or infinite entries at the present weights. Check that the loss "
+            "itself is finite (has training diverged?) and that it has second derivatives there: sqrt and norms at 0 "
+            "have none."
+        )
