@@ -11,7 +11,8 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "tf_lbgap"
 
 # Who may import whom. A part that is new needs a line here.
 _CURVATURE = {"strategy", "batch_normalization"}
-_CALLBACKS = {"schedules", "scaling", "networks", "curvature", "data", *_CURVATURE}
+_MEASURES = {"curvature", "sharpness", "landscape"}
+_CALLBACKS = {"schedules", "scaling", "networks", "data", *_MEASURES, *_CURVATURE}
 ARROWS = {
     "schedules": set(),
     "scaling": set(),
@@ -19,6 +20,8 @@ ARROWS = {
     "batch_normalization": set(),
     "networks": set(),
     "curvature": _CURVATURE,
+    "sharpness": {"curvature", *_CURVATURE},
+    "landscape": {"curvature", *_CURVATURE},
     "data": _CURVATURE,
     "callbacks": _CALLBACKS,
     "experiment": {"callbacks", *_CALLBACKS},
@@ -93,7 +96,17 @@ def test_rules_claims_and_configurations_are_imported_without_tensorflow():
 def test_every_subpackage_is_an_attribute_of_the_package():
     import tf_lbgap
 
-    for name in ("callbacks", "curvature", "data", "experiment", "networks", "scaling", "schedules"):
+    for name in (
+        "callbacks",
+        "curvature",
+        "data",
+        "experiment",
+        "landscape",
+        "networks",
+        "scaling",
+        "schedules",
+        "sharpness",
+    ):
         assert getattr(tf_lbgap, name).__name__ == f"tf_lbgap.{name}"
         assert name in dir(tf_lbgap)
     with pytest.raises(AttributeError, match="it has batch_normalization, callbacks"):

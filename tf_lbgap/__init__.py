@@ -15,10 +15,12 @@ _SUBPACKAGES = (
     "curvature",
     "data",
     "experiment",
+    "landscape",
     "networks",
     "report",
     "scaling",
     "schedules",
+    "sharpness",
     "strategy",
 )
 

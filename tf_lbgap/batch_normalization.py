@@ -125,6 +125,11 @@ def repeatable(batches):
     return batches
 
 
+def inference(model):
+    """Keyword arguments that run a model in inference mode: `call(self, x)` of a user's model takes none."""
+    return {"training": False} if model._call_has_training_arg else {}
+
+
 def _statistics(layer):
     return [layer.moving_mean, layer.moving_variance]
 
@@ -142,7 +147,7 @@ def _forward(model, x):
     """An eager forward pass which moves no state: no seed, no recurrent state, no added loss."""
     weights = [v.value for v in model.trainable_variables]
     others = [v.value for v in model.non_trainable_variables]
-    model.stateless_call(weights, others, x, training=False)
+    model.stateless_call(weights, others, x, **inference(model))
 
 
 @contextlib.contextmanager

@@ -29,9 +29,7 @@ def dense(operator):
 def traces(monkeypatch):
     """A list with an entry for each time a product is traced."""
     calls, original = [], HessianOperator._rows_of_batch
-    monkeypatch.setattr(
-        HessianOperator, "_rows_of_batch", lambda *args: calls.append(1) or original(*args)
-    )
+    monkeypatch.setattr(HessianOperator, "_rows_of_batch", lambda *args: calls.append(1) or original(*args))
     return calls
 
 

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_lbgap.curvature.objective import checked_loss, copied_loss
 from tf_lbgap.curvature.surface import LossSurface
 
 _EXAMPLES = 8
@@ -43,6 +44,7 @@ def check_model(model, loss, batch, *, loss_weights=None):
     try:
         if precision == "float64":
             keras.config.set_floatx("float64")
+            loss = _loss_in_float64(checked_loss(loss))
         hessian = HessianOperator(copy, loss, batch, loss_weights=loss_weights)
         surface = LossSurface(copy, loss, batch, loss_weights=loss_weights)
         error = min(_error(hessian, surface, seed, precision) for seed in range(3))
@@ -86,6 +88,17 @@ def _in_float64(model):
     except Exception:  # whatever a user's layer may raise when it is made from its config
         return model, "float32"
     return copy, "float64"
+
+
+def _loss_in_float64(loss):
+    if isinstance(loss, dict):
+        return {name: _loss_in_float64(part) for name, part in loss.items()}
+    if isinstance(loss, list):
+        return [_loss_in_float64(part) for part in loss]
+    if isinstance(loss, keras.losses.Loss):
+        loss = copied_loss(loss)
+        loss._dtype = "float64"  # else it casts predictions to the type that was set when it was made
+    return loss
 
 
 def _layer_in_float64(layer):

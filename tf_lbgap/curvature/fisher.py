@@ -57,7 +57,7 @@ class FisherOperator(LinearisedOperator):
         self.kind = kind
         super().__init__(model, loss, batches, **options)
         if kind == "true":
-            _checked_likelihood(self._objective.loss)
+            self._likelihood = _likelihood(self._objective.loss)
 
     def _outputs(self, y, y_pred, sample_weight):
         if self.kind == "true":
@@ -68,16 +68,16 @@ class FisherOperator(LinearisedOperator):
     def _curvature(self, y, y_pred, sample_weight, examples):
         if self.kind == "true":
             values, weights, count = self._objective.entries(y, y_pred, sample_weight)
-            expected = _expected(self._objective.loss, y_pred)
+            expected = _expected(self._likelihood, y_pred)
         else:
             values, weights, count = self._entries
 
         def curvature(change):
             (change,) = change
+            scale = tf.cast(weights, change.dtype)
             if self.kind == "empirical":
-                return [weights * change]
-            scale = tf.reshape(weights, tf.concat([tf.shape(weights), [1]], 0))
-            return [scale * expected(change)]
+                return [scale * change]
+            return [scale[..., None] * expected(change)]
 
         return curvature, tf.reduce_sum(weights * values), tf.cast(count, tf.float64)
 
@@ -85,14 +85,27 @@ class FisherOperator(LinearisedOperator):
 _CATEGORICAL = (keras.losses.SparseCategoricalCrossentropy, keras.losses.CategoricalCrossentropy)
 
 
-def _checked_likelihood(loss):
-    if not isinstance(loss, (*_CATEGORICAL, keras.losses.BinaryCrossentropy, keras.losses.MeanSquaredError)):
-        name = getattr(loss, "name", None) or getattr(loss, "__name__", type(loss).__name__)
-        raise ValueError(
-            f"Loss {name!r} is not known as the logarithm of a likelihood, from which labels could be drawn. Pass "
-            "kind='empirical', GaussNewtonOperator, or one of the losses SparseCategoricalCrossentropy, "
-            "CategoricalCrossentropy, BinaryCrossentropy, MeanSquaredError."
-        )
+_CLASSES = (*_CATEGORICAL, keras.losses.BinaryCrossentropy, keras.losses.MeanSquaredError)
+_FUNCTIONS = {
+    keras.losses.sparse_categorical_crossentropy: _CATEGORICAL[0],
+    keras.losses.categorical_crossentropy: _CATEGORICAL[1],
+    keras.losses.binary_crossentropy: keras.losses.BinaryCrossentropy,
+    keras.losses.mean_squared_error: keras.losses.MeanSquaredError,
+}
+
+
+def _likelihood(loss):
+    """The loss as a Keras object, whose options say what the outputs are."""
+    if isinstance(loss, _CLASSES):
+        return loss
+    if getattr(loss, "__hash__", None) and loss in _FUNCTIONS:  # "mse" and other names are functions to Keras
+        return _FUNCTIONS[loss]()
+    name = getattr(loss, "name", None) or getattr(loss, "__name__", type(loss).__name__)
+    raise ValueError(
+        f"Loss {name!r} is not known as the logarithm of a likelihood, from which labels could be drawn. Pass "
+        "kind='empirical', GaussNewtonOperator, or one of the losses SparseCategoricalCrossentropy, "
+        "CategoricalCrossentropy, BinaryCrossentropy, MeanSquaredError."
+    )
 
 
 def _expected(loss, y_pred):

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lbgap.curvature.batches import TensorBatches, signature_of
-from tf_lbgap.curvature.lanczos import rounding
+from tf_lbgap.curvature.krylov import rounding
 from tf_lbgap.curvature.objective import Objective
 from tf_lbgap.curvature.operator import Operator
 from tf_lbgap.curvature.second_order import check_second_derivatives, exact_second_derivatives

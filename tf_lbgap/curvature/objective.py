@@ -15,11 +15,10 @@ matrix depends on how the data were cut. What is summed and counted follows Kera
 | a function returning a scalar | scalar x examples | number of examples |
 """
 
-import copy
-
 import keras
 import tensorflow as tf
 
+from tf_lbgap.batch_normalization import inference
 from tf_lbgap.curvature.modes import ExactStatistics, checked_mode, lowered_precision, measured
 from tf_lbgap.curvature.parameters import Parameters
 
@@ -92,7 +91,7 @@ class Objective:
             ]
         with measured(self.model, self.mode):
             y_pred, after, penalties = self.model.stateless_call(
-                trainable, others, x, training=False, return_losses=True
+                trainable, others, x, return_losses=True, **inference(self.model)
             )
         self._refuse_drawn_seeds(others, after)
         lowered = ("float16", "bfloat16")
@@ -275,10 +274,17 @@ def _entries(loss, y, y_pred, sample_weight):
     return values, weights, tf.reduce_sum(mask) if count is None else count
 
 
+def copied_loss(loss):
+    """A shallow copy: copy.copy goes through Keras' serialisation, which a user's own loss need not have."""
+    new = object.__new__(type(loss))
+    vars(new).update(vars(loss))
+    return new
+
+
 def _entrywise(loss):
-    entries = copy.copy(loss)
+    entries = copied_loss(loss)
     entries.reduction = "none"  # weights and masks as Keras applies them, without the division
-    ones = copy.copy(entries)
+    ones = copied_loss(entries)
     ones.call = lambda y_true, y_pred: _ones_like(loss.call(y_true, y_pred))
     return entries, ones
 

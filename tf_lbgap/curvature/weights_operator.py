@@ -97,6 +97,7 @@ class WeightsOperator(Operator):
             chunk_size=None if batch_normalization == "batch" else chunk_size,
             jit_compile=jit_compile,
         )
+        self._jit_compile = jit_compile
         self._loss_is_known = False
         if check:
             from tf_lbgap.curvature.check import check_model
@@ -144,7 +145,8 @@ class WeightsOperator(Operator):
 
     def _refuse_unless_loss_repeats(self, statistics):
         """Two calls without vectors, which cost a gradient each: a loss that differs is no function."""
-        none = tf.zeros([0, self.shape[0]], self.dtype)
+        # XLA cannot compile a loop over nothing.
+        none = tf.zeros([int(self._jit_compile), self.shape[0]], self.dtype)
         batch = self._sums.first()
         (first, count), (second, _) = (self._loss(batch, statistics, none) for _ in range(2))
         if count > 0 and not np.isfinite(first):

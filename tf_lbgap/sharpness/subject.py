@@ -4,8 +4,7 @@ Every measure takes `(model, loss, batches)`. Tracing costs seconds, measuring o
 model again and again, as a monitor does, makes a `Subject` once and hands it to each measure instead.
 """
 
-import functools
-
+from tf_lbgap.batch_normalization import repeatable
 from tf_lbgap.curvature import GaussNewtonOperator, HessianOperator, LossSurface
 
 
@@ -28,7 +27,7 @@ class Subject:
 
     def __init__(self, model, loss, batches, **options):
         self.model, self.loss, self.options = model, loss, options
-        self._batches = batches
+        self._batches, self._made = repeatable(batches), {}
 
     @property
     def batches(self):
@@ -37,25 +36,34 @@ class Subject:
 
     @batches.setter
     def batches(self, batches):
-        self._batches = batches
-        for name in ("surface", "hessian", "gauss_newton"):
-            if name in vars(self):
-                vars(self)[name].batches = batches
+        self._batches = repeatable(batches)
+        for made in self._made.values():
+            made.batches = self._batches
 
-    @functools.cached_property
+    def made(self, key, make):
+        """What `make()` returned when `key` was first asked for, on the present data: it has `batches`."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    @property
     def surface(self):
         """`curvature.LossSurface`, made when it is first asked for."""
-        return LossSurface(self.model, self.loss, self._batches, **self.options)
+        return self.made("surface", lambda: LossSurface(self.model, self.loss, self.batches, **self.options))
 
-    @functools.cached_property
+    @property
     def hessian(self):
         """`curvature.HessianOperator`, made when it is first asked for."""
-        return HessianOperator(self.model, self.loss, self._batches, **self.options)
+        return self.made(
+            "hessian", lambda: HessianOperator(self.model, self.loss, self.batches, **self.options)
+        )
 
-    @functools.cached_property
+    @property
     def gauss_newton(self):
         """`curvature.GaussNewtonOperator`, made when it is first asked for."""
-        return GaussNewtonOperator(self.model, self.loss, self._batches, **self.options)
+        return self.made(
+            "gauss_newton", lambda: GaussNewtonOperator(self.model, self.loss, self.batches, **self.options)
+        )
 
 
 def subject(model, loss, batches, options):
