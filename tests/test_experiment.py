@@ -108,7 +108,16 @@ def test_results_json_and_csv_hold_a_row_per_arm_and_seed(quick):
         ("large", 0),
         ("large", 1),
     ]
-    keys = {"test_accuracy", "test_loss", "train_loss", "updates", "examples", "seconds", "top_eigenvalue"}
+    keys = {
+        "test_accuracy",
+        "test_loss",
+        "train_loss",
+        "updates",
+        "examples",
+        "seconds",
+        "top_eigenvalue",
+        "sharpness",
+    }
     assert all(keys <= row.keys() for row in rows)
     assert content["environment"]["keras"] == keras.__version__
     with open(folder / "results.csv") as file:

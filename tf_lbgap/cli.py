@@ -58,7 +58,30 @@ def _parser():
     run.add_argument("--again", action="store_true", help="train anew what is finished")
     run.add_argument("--quiet", action="store_true", help="print the table and the paths only")
     run.set_defaults(command=_run)
+    measure = commands.add_parser(
+        "measure",
+        help="measure the sharpness of a run's saved weights",
+        description="Measure the saved weights of a run, write RUN/measures.json, print a table.",
+    )
+    measure.add_argument("run", metavar="RUN", help="run directory, such as runs/quickstart")
+    measure.add_argument(
+        "names", nargs="*", metavar="MEASURE", help="names in tf_lbgap.sharpness, such as top_eigenvalue"
+    )
+    measure.add_argument(
+        "--examples", type=_count, metavar="N", help="how many training examples to measure on; 0: all"
+    )
+    measure.add_argument(
+        "--subsets", type=_positive, default=1, metavar="N", help="disjoint subsets, each measured alone"
+    )
+    measure.add_argument("--quiet", action="store_true", help="print the table and the paths only")
+    measure.set_defaults(command=_measure)
     return parser
+
+
+def _count(text):
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
 
 
 def _positive(text):
@@ -86,4 +109,26 @@ def _run(options):
     for name in ("results.json", "results.csv", "config.yaml"):
         console.print(os.path.join(loaded.output, name), soft_wrap=True)
     console.print(f"curves: tensorboard --logdir {loaded.output}", soft_wrap=True)
+    return 0
+
+
+def _measure(options):
+    from rich.console import Console
+
+    from tf_lbgap import experiment, report
+    from tf_lbgap.experiment.measure import DEFAULT
+
+    console = Console(highlight=False, markup=False, emoji=False)
+
+    def tell(arm, seed, row):
+        if not options.quiet:
+            console.print(f"measured {arm}, seed {seed}")
+
+    names = tuple(dict.fromkeys(options.names)) or DEFAULT
+    loaded, rows = experiment.measure(
+        options.run, names, examples=options.examples, subsets=options.subsets, listen=tell
+    )
+    console.print(report.measures_table(loaded, rows, names))
+    for name in ("measures.json", "measures.csv"):
+        console.print(os.path.join(options.run, name), soft_wrap=True)
     return 0

@@ -56,6 +56,35 @@ def results_table(experiment, rows):
     return table
 
 
+def measures_table(experiment, rows, names):
+    """Return a rich table of measures: a line per measure, a column per arm, mean ± standard error over seeds."""
+    row = rows[0]
+    on = f"{row['examples']} training examples"
+    if row["subsets"] > 1:
+        on += f", {row['subsets']} disjoint subsets of them; in brackets the spread between subsets"
+    table = Table(
+        title=f"{experiment.name}: mean ± standard error over {_seeds(experiment.seeds)}",
+        caption=f"On {on}.",
+        **_STYLE,
+    )
+    table.add_column("measure", no_wrap=True)
+    arms = [arm for arm in experiment.arms if any(row["arm"] == arm for row in rows)]
+    for arm in arms:
+        table.add_column(arm, justify="right")
+    for name in names:
+        cells = []
+        for arm in arms:
+            own = [row for row in rows if row["arm"] == arm]
+            summary = summarize([row[name] for row in own])
+            spread = summarize([row.get(f"{name}_spread") for row in own])
+            cell = f"{summary.mean:.4g}" if summary.num_seeds else "-"
+            if math.isfinite(summary.standard_error):
+                cell += f"\n±{summary.standard_error:.2g}"
+            cells.append(cell + (f"\n({spread.mean:.2g})" if spread.num_seeds else ""))
+        table.add_row(name, *cells)
+    return table
+
+
 def differences_table(experiment, rows):
     """Return a rich table of paired differences from the reference arm, or None if there are none."""
     comparisons = compare(rows, experiment.reference)

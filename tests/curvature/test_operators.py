@@ -71,17 +71,18 @@ CLASSIFIERS = [
 @pytest.mark.parametrize("case", CLASSIFIERS, ids=lambda c: c.__name__)
 def test_gauss_newton_and_true_fisher_of_a_classifier_are_the_softmax_formula(float64, case):
     """Σ w Jᵀ(diag p - ppᵀ)J / N with a Jacobian taken entry by entry, and Σ_c p_c g_c g_cᵀ for the Fisher."""
-    model, loss, (x, y, *weight) = case()
+    model, loss, data = case()
+    x, weight = data[0], data[2:]
     J, z = jacobian(model, x)
     p = softmax(z)
     weight = weight[0] if weight else np.ones(len(p))
     F = weight[:, None, None] * (p[:, :, None] * np.eye(p.shape[1]) - p[:, :, None] * p[:, None, :])
     truth = outer_sum(J, F) / len(p)
 
-    assert relative_error(dense(GaussNewtonOperator(model, loss, cut(case()[2]))), truth) < 1e-10
+    assert relative_error(dense(GaussNewtonOperator(model, loss, cut(data))), truth) < 1e-10
     g = np.eye(p.shape[1])[None] - p[:, None, :]  # minus the gradient of -log p_c by z, a row per label c
     expectation = np.einsum("e,ec,ecd,ecf->edf", weight, p, g, g)
-    fisher = dense(FisherOperator(model, loss, cut(case()[2])))
+    fisher = dense(FisherOperator(model, loss, cut(data)))
     assert relative_error(fisher, outer_sum(J, expectation) / len(p)) < 1e-10
 
 
@@ -93,8 +94,8 @@ def test_gauss_newton_of_the_squared_error_is_the_gram_matrix_of_the_jacobian(fl
     model, loss, (x, y) = case()
     J, z = jacobian(model, x)
     d = z.shape[1]
-    entries = d if loss.reduction != "sum" else d  # Keras averages over the outputs of an example first
-    truth = outer_sum(J, np.eye(d) * np.ones((len(z), 1, 1)) * 2 / entries) / len(z)
+    # Keras averages over the outputs of an example first, whatever the reduction.
+    truth = outer_sum(J, np.eye(d) * np.ones((len(z), 1, 1)) * 2 / d) / len(z)
     for operator in (GaussNewtonOperator, FisherOperator):
         assert relative_error(dense(operator(model, loss, cut((x, y)))), truth) < 1e-10
 

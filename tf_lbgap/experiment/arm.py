@@ -12,10 +12,11 @@ import numbers
 import keras
 import numpy as np
 
-from tf_lbgap import batch_normalization, callbacks, curvature, data, schedules
+from tf_lbgap import batch_normalization, callbacks, curvature, data, schedules, sharpness
 from tf_lbgap.experiment.calls import ConfigError, is_call, make, make_function, mistakes
 from tf_lbgap.experiment.clock import Clock, TimedSteps
 from tf_lbgap.experiment.evaluation import Evaluation
+from tf_lbgap.experiment.files import write_json
 
 UNLIMITED = 10**6  # epochs, where something else ends training
 
@@ -53,13 +54,14 @@ class Arm:
             batches = self._batches(split, seed)
             stop = self._stop(batches, split)
             steering = self._callbacks(batches, stop, split, folder, progress)
+            monitor = self._monitor(split, folder)
         with self._clock.part("train"):
             self._model.fit(
                 batches,
                 epochs=self._epochs,
                 shuffle=False,
                 verbose=0,
-                callbacks=steering,
+                callbacks=steering if monitor is None else [monitor, *steering],
             )
         result = self._judge(split, seed)
         epoch, examples = batches.position
@@ -69,7 +71,11 @@ class Arm:
             "epochs": epoch + examples / batches.num_examples,
             "reached": bool(getattr(stop, "reached", True)) and math.isfinite(result["train_loss"]),
         }
+        if monitor is not None and monitor.is_within_budget:
+            result["monitor_every"] = monitor.cadence
         if folder is not None:
+            if monitor is not None:
+                write_json(folder / "curvature.json", monitor.history)
             self._model.save_weights(folder / "model.weights.h5")
         seconds = {f"seconds_{part}": value for part, value in self._clock.seconds.items()}
         return {"seed": seed, **result, "seconds": sum(seconds.values()), **seconds}
@@ -83,7 +89,7 @@ class Arm:
             self.loss = make(config["loss"])
             check_logits(fresh, self.loss, first_examples(split.x_train, split.y_train, 100)[0])
             self._evaluation = Evaluation(fresh, self.loss)
-            self._hessian = None
+            self._subject = None
             fresh.compile(
                 make(config["optimizer"]),
                 self.loss,
@@ -225,27 +231,54 @@ class Arm:
         }
         if self.measure.top_eigenvalue_examples:
             with self._clock.part("measure"):
-                result |= self._top_eigenvalue(first_examples(*train, self.measure.top_eigenvalue_examples))
+                result |= self._sharpness(first_examples(*train, self.measure.top_eigenvalue_examples))
         return result
 
-    def _top_eigenvalue(self, sample):
-        chunks = _in_chunks(*sample)
+    def _sharpness(self, sample):
+        nothing = {
+            "top_eigenvalue": math.nan,
+            "top_eigenvalue_residual": math.nan,
+            "top_eigenvalue_converged": False,
+            "sharpness": math.nan,
+        }
         if not np.isfinite([np.sum(v.numpy()) for v in self._model.trainable_variables]).all():
-            return {
-                "top_eigenvalue": math.nan,
-                "top_eigenvalue_residual": math.nan,
-                "top_eigenvalue_converged": False,
-            }
-        if self._hessian is None:
-            self._hessian = curvature.HessianOperator(self._model, self.loss, chunks)
+            return nothing
+        if self._subject is None:
+            self._subject = sharpness.Subject(self._model, self.loss, sample)
         else:
-            self._hessian.batches = chunks
-        pairs = curvature.top_eigenpairs(self._hessian, 1, tolerance=self.measure.tolerance, seed=0)
+            self._subject.batches = sample
+        try:
+            pairs = curvature.top_eigenpairs(
+                self._subject.hessian, 1, tolerance=self.measure.tolerance, seed=0
+            )
+            rise = sharpness.epsilon_sharpness(self._subject, epsilon=self.measure.epsilon)
+        except ValueError:  # diverged: the weights are finite, and the loss is not
+            if math.isfinite(self._evaluation(*sample)[0]):
+                raise
+            return nothing
         return {
             "top_eigenvalue": float(pairs.values[0]),
             "top_eigenvalue_residual": float(pairs.residuals[0]),
             "top_eigenvalue_converged": bool(pairs.converged[0]),
+            "sharpness": rise,
         }
+
+    def _monitor(self, split, folder):
+        """The callback that measures while training, and the row keys that tell of it."""
+        settings = dict(self.measure.monitor or {})
+        if not settings:
+            return None
+        if settings.get("every") is not None:
+            settings.pop("max_overhead", None)  # it was found within that budget
+        sample = first_examples(split.x_train, split.y_train, self.measure.top_eigenvalue_examples)
+        return _TimedMonitor(
+            self._clock,
+            sample,
+            self.loss,
+            tolerance=self.measure.tolerance,
+            log_dir=folder and str(folder / "curvature"),
+            **settings,
+        )
 
 
 def load_split(config, seed):
@@ -328,6 +361,18 @@ def _is_classification(split):
 def _copy_variables(source, target):
     for old, new in zip(target.variables, source.variables, strict=True):
         old.assign(new)
+
+
+class _TimedMonitor(callbacks.CurvatureMonitor):
+    """A monitor whose time is not counted as training."""
+
+    def __init__(self, clock, *args, **options):
+        super().__init__(*args, **options)
+        self._run_clock = clock
+
+    def _take(self, progress):
+        with self._run_clock.part("measure"):
+            super()._take(progress)
 
 
 class _Validation(keras.callbacks.Callback):

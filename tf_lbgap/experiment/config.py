@@ -83,6 +83,8 @@ class Measure:
     top_eigenvalue_examples: int = 1000  # of the training set, for the Hessian; 0: it is not measured
     validation_examples: int = 1000  # of the test set, for the curve of each epoch; 0: no curve
     tolerance: float = 1e-3  # relative residual of an eigenvalue
+    epsilon: float = 1e-3  # of `sharpness`, Keskar et al.'s Metric 2.1, on the same examples as the Hessian
+    monitor: dict | None = None  # of `callbacks.CurvatureMonitor`, while training, on the same examples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,11 +232,28 @@ def _measure(content):
     _check_keys(content, known, "measure")
     content = dict(content)
     for key, value in content.items():
-        if key == "tolerance":
-            content[key] = _positive(value, "measure: tolerance")
+        if key in ("tolerance", "epsilon"):
+            content[key] = _positive(value, f"measure: {key}")
+        elif key == "monitor":
+            content[key] = _monitor(value)
         elif isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise ConfigError(f"measure: {key}: {value!r} must be a whole number of at least 0.")
     return Measure(**content)
+
+
+MONITOR_KEYS = ("k", "which", "trace", "density", "every", "max_overhead", "subsets", "at_start")
+"""Arguments of `callbacks.CurvatureMonitor` that `measure: monitor:` may set."""
+
+
+def _monitor(content):
+    if content is None:
+        return None
+    if not isinstance(content, dict) or not content:
+        raise ConfigError(
+            f"measure: monitor: {content!r} must hold keys, such as  monitor: {{k: 5, max_overhead: 0.05}}."
+        )
+    _check_keys(content, MONITOR_KEYS, "measure: monitor")
+    return dict(content)
 
 
 def _check_keys(content, known, where):

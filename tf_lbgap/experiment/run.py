@@ -14,6 +14,7 @@ An arm and seed that is finished, with the same configuration, is not trained ag
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import functools
 import multiprocessing
 import os
@@ -70,7 +71,8 @@ def run(experiment, *, jobs=1, again=False, listen=None):
     """
     output = pathlib.Path(experiment.output)
     with _only_writer(output):
-        write_text(output / "config.yaml", yaml.safe_dump(experiment.to_dict(), sort_keys=False))
+        experiment = _with_cadence(experiment, _cadence_of_earlier_run(experiment, output))
+        _write_config(experiment, output)
         (output / "error.txt").unlink(missing_ok=True)
         import_tensorflow()
         for name, arm in experiment.arms.items():
@@ -90,7 +92,7 @@ def _run(experiment, output, jobs, again, listen):
     about = {"name": experiment.name, "environment": environment(jobs)}
     ordered = _write_results(output, about, tasks, rows)
     failed = {}
-    for task, outcome in _train_all(experiment, missing, jobs, listen):
+    for task, outcome in _calibrated(experiment, missing, jobs, listen, output):
         if isinstance(outcome, Failure):
             failed[task] = outcome
             tracebacks = [
@@ -110,6 +112,47 @@ def _run(experiment, output, jobs, again, listen):
             f"(in full: {output / 'error.txt'})"
         )
     return ordered
+
+
+# A monitor within a budget finds its cadence in the first arm and seed; all others measure at the same updates.
+
+
+def _calibrated(experiment, tasks, jobs, listen, output):
+    """Yield (task, row or failure) as they come; the first task alone, if it is to find the cadence."""
+    while tasks and _needs_cadence(experiment):
+        first, *tasks = tasks
+        for task, outcome in _train_all(experiment, [first], 1, listen):
+            every = None if isinstance(outcome, Failure) else outcome.get("monitor_every")
+            if every and "max_products" in every:  # else training ended before it was found
+                experiment = _with_cadence(experiment, every)
+                _write_config(experiment, output)
+            yield task, outcome
+    yield from _train_all(experiment, tasks, jobs, listen)
+
+
+def _needs_cadence(experiment):
+    monitor = experiment.measure.monitor or {}
+    return monitor.get("max_overhead") is not None and monitor.get("every") is None
+
+
+def _with_cadence(experiment, every):
+    if every is None or not _needs_cadence(experiment):
+        return experiment
+    monitor = {**experiment.measure.monitor, "every": every}
+    return dataclasses.replace(experiment, measure=dataclasses.replace(experiment.measure, monitor=monitor))
+
+
+def _cadence_of_earlier_run(experiment, output):
+    try:
+        before = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))["measure"]["monitor"]
+        every = before.pop("every")
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return None
+    return every if before == experiment.measure.monitor else None
+
+
+def _write_config(experiment, output):
+    write_text(output / "config.yaml", yaml.safe_dump(experiment.to_dict(), sort_keys=False))
 
 
 def _write_results(output, about, tasks, rows):
@@ -180,7 +223,11 @@ def _folder(experiment, arm, seed):
 
 
 def _identity(experiment, arm):
-    return digest([experiment.arms[arm], experiment.equal, vars(experiment.measure)])
+    measure = dict(vars(experiment.measure))
+    if measure["monitor"] and measure["monitor"].get("max_overhead") is not None:
+        # A cadence that was found within the budget is a result, not a setting.
+        measure["monitor"] = {k: v for k, v in measure["monitor"].items() if k != "every"}
+    return digest([experiment.arms[arm], experiment.equal, measure])
 
 
 def _finished(experiment, arm, seed):
@@ -268,7 +315,8 @@ def _train(experiment, arm, seed, tell):
     aside = folder.with_name(f".{seed}.unfinished")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    trainer = _trainer(experiment.output, arm, _identity(experiment, arm), _Unhashed(experiment))
+    settings = _identity(experiment, arm), str(experiment.measure.monitor)
+    trainer = _trainer(experiment.output, arm, settings, _Unhashed(experiment))
     row = {"arm": arm, **trainer.run(seed, folder=aside, progress=tell)}
     write_json(aside / "result.json", {"identity": _identity(experiment, arm), "result": row})
     shutil.rmtree(folder, ignore_errors=True)
@@ -277,7 +325,7 @@ def _train(experiment, arm, seed, tell):
 
 
 class _Unhashed:
-    """Carries an argument past the cache, which knows it by its identity string."""
+    """Carries an argument past the cache, which knows it by its settings."""
 
     def __init__(self, value):
         self.value = value
@@ -290,7 +338,7 @@ class _Unhashed:
 
 
 @functools.lru_cache(maxsize=1)  # a process trains one arm after the other
-def _trainer(output, arm, identity, unhashed):
+def _trainer(output, arm, settings, unhashed):
     from tf_lbgap.experiment.arm import Arm
     from tf_lbgap.experiment.tune import TunedArm
 
