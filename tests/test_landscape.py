@@ -72,7 +72,7 @@ def numpy_loss_and_accuracy(scores, y):
     return np.mean(log_sum - scores[np.arange(len(y)), y]), np.mean(scores.argmax(1) == y)
 
 
-CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True, dtype="float64")
 
 
 def two_points(model, scale=1.0):

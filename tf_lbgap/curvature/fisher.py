@@ -16,34 +16,33 @@ import keras
 import tensorflow as tf
 
 from tf_lbgap.curvature.gauss_newton import LinearisedOperator
-from tf_lbgap.curvature.weights_operator import WeightsOperator
 
 
 class FisherOperator(LinearisedOperator):
-    __doc__ = (
-        """The Fisher matrix of a model, true or empirical.
+    """The Fisher matrix of a model, true or empirical. It is positive semidefinite.
 
-    It is positive semidefinite. A product costs about two gradients. The loss is taken for the negative
-    logarithm of a likelihood: (sparse) categorical and binary cross-entropy, of logits or of probabilities, and
-    the mean squared error (a normal distribution of variance d/2, for outputs of d entries). The empirical matrix
-    takes any loss that has a value per example.
+    For the true one the loss is taken for the negative logarithm of a likelihood: (sparse) categorical and binary
+    cross-entropy, of logits or of probabilities, and the mean squared error (a normal distribution of variance
+    d/2, for outputs of d entries). The empirical one takes any loss that has a value per example. A product costs
+    about two gradients.
 
-    """
-        + WeightsOperator.__doc__.partition("\n\n")[2]
-        .lstrip()
-        .replace(
-            "        regularization:",
-            '        kind: "true", over labels drawn from the predictions, or "empirical", at the given labels.\n'
-            "        regularization:",
-        )
-        + """
+    Args:
+        model: As for `HessianOperator`.
+        loss: As for `HessianOperator`; a single one.
+        batches: As for `HessianOperator`.
+        kind: "true", over labels drawn from the predictions, or "empirical", at the given labels.
+        **options: Those of `HessianOperator`, but for batch_normalization="batch", which couples examples.
+
+    Raises:
+        ValueError: As `HessianOperator`; and if the loss is not known as a likelihood.
+
     Example:
         >>> x, y = np.array([[1.0], [3.0]]), np.array([[0.0], [0.0]])
         >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
         >>> FisherOperator(model, "mse", (x, y)).matvec(np.ones(1))    # linear model: the Hessian
         array([10.], dtype=float32)
     """
-    )
+
     name = "Fisher matrix"
 
     def __init__(self, model, loss, batches, *, kind="true", **options):

@@ -68,8 +68,8 @@ def average_sharpness(
     Example:
         >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
         >>> data = np.array([[1.0]]), np.array([[0.0]])
-        >>> average_sharpness(model, "mse", data, rho=0.1, num_samples=10_000)    # ρ²
-        0.0100...
+        >>> round(average_sharpness(model, "mse", data, rho=0.1, num_samples=10_000), 3)    # ρ²
+        0.01
     """
     s = subject(model, loss, batches, options)
     noise = {"adaptive": adaptive, "num_samples": num_samples, "seed": seed}

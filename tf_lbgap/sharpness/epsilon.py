@@ -75,9 +75,9 @@ def epsilon_sharpness(
 
     Example:
         >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-        >>> model.layers[0].kernel.assign([[1.0]])
+        >>> model.set_weights([[[1.0]]])
         >>> data = np.array([[1.0]]), np.array([[0.0]])
-        >>> epsilon_sharpness(model, "mse", data, epsilon=0.1)    # f(x) = x²: 100 (1.2² - 1) / 2
+        >>> round(epsilon_sharpness(model, "mse", data, epsilon=0.1), 4)    # f(x) = x²: 100 (1.2² - 1) / 2
         22.0
     """
     surface = subject(model, loss, batches, options).surface
