@@ -156,6 +156,28 @@ def labels_of_another_rank():
     return model, losses.MeanSquaredError(), (_normal(3), _normal())
 
 
+def classifier_with_group_normalization():
+    stack = layers.Conv2D(4, 2), layers.GroupNormalization(2), layers.Activation("tanh")
+    model = _sequential((3, 3, 1), *stack, layers.GlobalAveragePooling2D(), layers.Dense(3))
+    return model, losses.SparseCategoricalCrossentropy(from_logits=True), (_normal(3, 3, 1), _labels(3))
+
+
+def depthwise_and_transposed_convolution():
+    """Down to half the size and up again, one image to another: strides, padding, and two filters per channel."""
+    stack = (
+        layers.DepthwiseConv2D(2, strides=2, depth_multiplier=2, activation="tanh"),
+        layers.Conv2DTranspose(2, 3, strides=2, padding="same", activation="tanh"),
+    )
+    model = _sequential((4, 4, 1), *stack)
+    return model, losses.MeanSquaredError(), (_normal(4, 4, 1), _normal(4, 4, 2))
+
+
+def separable_convolution_average_pooling():
+    stack = layers.SeparableConv2D(3, 2, activation="tanh"), layers.AveragePooling2D(2), layers.Flatten()
+    model = _sequential((5, 5, 2), *stack, layers.Dense(3))
+    return model, losses.SparseCategoricalCrossentropy(from_logits=True), (_normal(5, 5, 2), _labels(3))
+
+
 CASES = (
     mlp_sparse_crossentropy,
     mlp_sum,
@@ -174,4 +196,7 @@ CASES = (
     dropout,
     dictionary_of_inputs,
     labels_of_another_rank,
+    classifier_with_group_normalization,
+    depthwise_and_transposed_convolution,
+    separable_convolution_average_pooling,
 )

@@ -51,6 +51,14 @@ def jacobian(model, x):
     return np.reshape(rows, (*z.shape, -1)), z
 
 
+def whole(operator):
+    """The dense matrix from a block of products, and what single products make of another vector with it."""
+    matrix = dense(operator)
+    v = np.random.default_rng(3).normal(size=len(matrix))
+    np.testing.assert_allclose(operator @ v, matrix @ v, atol=1e-12 * np.abs(matrix).max() * len(v))
+    return matrix
+
+
 def softmax(z):
     e = np.exp(z - z.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)
@@ -86,12 +94,12 @@ def test_gauss_newton_and_true_fisher_of_a_classifier_are_the_softmax_formula(fl
     F = weight[:, None, None] * (p[:, :, None] * np.eye(p.shape[1]) - p[:, :, None] * p[:, None, :])
     truth = outer_sum(J, F) / len(p)
 
-    assert relative_error(dense(GaussNewtonOperator(model, loss, cut(data))), truth) < 1e-10
+    assert relative_error(whole(GaussNewtonOperator(model, loss, cut(data))), truth) < 1e-10
     if case.__name__ == "embedding_gru":
         return  # compiling it takes seconds, and the Fisher goes the same way as the Gauss-Newton matrix
     g = np.eye(p.shape[1])[None] - p[:, None, :]  # minus the gradient of -log p_c by z, a row per label c
     expectation = np.einsum("e,ec,ecd,ecf->edf", weight, p, g, g)
-    fisher = dense(FisherOperator(model, loss, cut(data)))
+    fisher = whole(FisherOperator(model, loss, cut(data)))
     assert relative_error(fisher, outer_sum(J, expectation) / len(p)) < 1e-10
 
 
@@ -106,14 +114,14 @@ def test_gauss_newton_of_the_squared_error_is_the_gram_matrix_of_the_jacobian(fl
     # Keras averages over the outputs of an example first, whatever the reduction.
     truth = outer_sum(J, np.eye(d) * np.ones((len(z), 1, 1)) * 2 / d) / len(z)
     for operator in (GaussNewtonOperator, FisherOperator)[: 1 if case.__name__ == "lstm" else 2]:
-        assert relative_error(dense(operator(model, loss, cut((x, y)))), truth) < 1e-10
+        assert relative_error(whole(operator(model, loss, cut((x, y)))), truth) < 1e-10
 
 
 def test_gauss_newton_is_the_hessian_where_the_network_is_linear(float64):
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
     _, loss, data = mlp_sparse_crossentropy()
     np.testing.assert_allclose(
-        dense(GaussNewtonOperator(model, loss, cut(data))),
+        whole(GaussNewtonOperator(model, loss, cut(data))),
         dense(HessianOperator(model, loss, cut(data))),
         atol=1e-14,
     )
@@ -149,7 +157,7 @@ def test_true_fisher_does_not_depend_on_whether_outputs_are_logits_or_probabilit
         F = p[:, :, None] * np.eye(3) - p[:, :, None] * p[:, None, :]
     if not isinstance(loss, losses.SparseCategoricalCrossentropy):
         y = np.eye(3)[y]
-    fisher = dense(FisherOperator(model, loss, cut((x, y))))
+    fisher = whole(FisherOperator(model, loss, cut((x, y))))
     assert relative_error(fisher, outer_sum(J, F) / 8) < 1e-7 + 1e-10  # Keras clips probabilities at 1e-7
 
 
@@ -166,7 +174,7 @@ def test_empirical_fisher_is_the_sum_of_outer_products_of_gradients(float64, wei
     truth = np.einsum("e,en,em->nm", weight, rows, rows) / len(x)
     data = (x, y, weight) if weighted else (x, y)
     operator = FisherOperator(model, loss, cut(data), kind="empirical")
-    assert relative_error(dense(operator), truth) < 1e-12
+    assert relative_error(whole(operator), truth) < 1e-12
 
 
 def test_fisher_refuses_what_has_no_likelihood():
@@ -226,7 +234,7 @@ def test_input_hessian_refuses_tokens():
 @pytest.mark.parametrize("operator", [HessianOperator, GaussNewtonOperator])
 def test_chosen_layers_give_the_block_of_the_whole_matrix(float64, operator):
     model, loss, data = mlp_sparse_crossentropy()
-    whole = dense(operator(model, loss, cut(data)))
+    full = dense(operator(model, loss, cut(data)))
     first, last = model.layers[0], model.layers[-1]
     size = first.count_params()
     for chosen, part in [
@@ -236,7 +244,7 @@ def test_chosen_layers_give_the_block_of_the_whole_matrix(float64, operator):
         ([last, first], slice(None)),
     ]:
         block = operator(model, loss, cut(data), variables=chosen)
-        np.testing.assert_allclose(dense(block), whole[part, part], atol=1e-14)
+        np.testing.assert_allclose(dense(block), full[part, part], atol=1e-14)
 
 
 def test_what_cannot_be_chosen_is_refused():
@@ -260,7 +268,7 @@ def test_penalties_enter_once_however_the_data_are_cut(float64):
     for operator in (HessianOperator, GaussNewtonOperator):
         without = dense(operator(model, "mse", cut((x, y[:, :3]))))
         for sizes in [(3, 3, 2), (8,)]:
-            with_it = dense(operator(model, "mse", cut((x, y[:, :3]), sizes), regularization=True))
+            with_it = whole(operator(model, "mse", cut((x, y[:, :3]), sizes), regularization=True))
             np.testing.assert_allclose(with_it - without, np.diag([0.5] * 12 + [0] * 3), atol=1e-14)
 
 
@@ -285,7 +293,7 @@ def test_several_outputs_add_up_with_their_weights(float64, as_dict):
     weights = {"a": 2.0, "b": 0.5} if as_dict else [2.0, 0.5]
     hessian = HessianOperator(model, loss, cut((data, y)), loss_weights=weights)
     assert relative_error(dense(hessian), truth) < 4e-10
-    G = dense(GaussNewtonOperator(model, loss, cut((data, y)), loss_weights=weights))
+    G = whole(GaussNewtonOperator(model, loss, cut((data, y)), loss_weights=weights))
     assert np.linalg.eigvalsh(G)[0] > -1e-12 and np.linalg.norm(G - G.T) < 1e-12
 
 
@@ -359,13 +367,13 @@ def test_mixed_precision_is_measured_in_float32_and_says_so(policy):
 
 def test_a_long_batch_is_worked_off_in_chunks_and_gives_the_same_matrix(float64):
     model, loss, data = mlp_sparse_crossentropy()
-    whole = HessianOperator(model, loss, data)
+    at_once = HessianOperator(model, loss, data)
     sizes = []
     pieces = HessianOperator(model, loss, data, chunk_size=3)
     for batch in pieces.batches:
         sizes.append(len(batch[0]))
     assert sizes == [3, 3, 2]
-    assert relative_error(dense(pieces), dense(whole)) < 1e-13
+    assert relative_error(dense(pieces), dense(at_once)) < 1e-13
     with pytest.raises(ValueError, match="chunk_size is 0"):
         HessianOperator(model, loss, data, chunk_size=0)
 

@@ -3,9 +3,10 @@
     G = Jᵀ (∂²ℓ/∂z²) J, with J = ∂z/∂w the Jacobian of the outputs z by the weights.
 
 H - G is the curvature of the network itself, weighed by ∂ℓ/∂z: it fades as the training loss does. G has no
-negative eigenvalue for a loss that is convex in z. A product needs first derivatives of the network only: Jv is
-the derivative of Jᵀu by u in direction v (linear in u, so exact), which works for every layer that has a
-gradient, recurrent ones included.
+negative eigenvalue for a loss that is convex in z. A product needs first derivatives of the network only, and Jv
+is had in two ways. For a block of vectors it is the derivative of Jᵀu by u in direction v (linear in u, so
+exact): the network is linearised once, and it works for every layer that has a gradient. A single vector goes
+forward with the network instead, which is cheaper, where TensorFlow can: not through recurrent layers.
 
 References:
     Schraudolph, "Fast curvature matrix-vector products for second-order gradient descent", 2002.
@@ -17,6 +18,9 @@ import tensorflow as tf
 from tf_lbgap.curvature.objective import num_examples
 from tf_lbgap.curvature.second_order import exact_second_derivatives
 from tf_lbgap.curvature.weights_operator import WeightsOperator
+
+_NO_FORWARD = (ValueError, TypeError, LookupError, NotImplementedError, AttributeError)
+"""What TensorFlow raises when it traces something that has no forward derivative, such as a loop."""
 
 
 class LinearisedOperator(WeightsOperator):
@@ -48,6 +52,45 @@ class LinearisedOperator(WeightsOperator):
                 return row if penalty is None else row + tf.cast(count, row.dtype) * penalty(direction)
 
             return tf.map_fn(product, vectors, parallel_iterations=1), total, count
+
+    # A single vector.
+
+    _forward = None
+
+    def _sums_for(self, num_vectors):
+        if num_vectors > 1 or self._forward is False:
+            return self._sums
+        if self._forward is None:
+            self._forward = self._summed(self._of_batch_forward, 1, self.batches)
+            try:
+                self._forward.trace(self._forward.first())
+            except _NO_FORWARD:
+                self._forward = False
+                return self._sums
+        elif self._forward.batches is not self.batches:
+            self._forward.batches = self.batches
+        return self._forward
+
+    def _of_batch_forward(self, batch, statistics, vectors):
+        x, y, *sample_weight = batch
+        sample_weight = sample_weight[0] if sample_weight else None
+        parameters, objective = self._parameters, self._objective
+        weights, direction = parameters.tensors(), parameters.unflatten(vectors[0])
+        with exact_second_derivatives():
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(weights)
+                with tf.autodiff.ForwardAccumulator(weights, direction) as accumulator:
+                    y_pred, _ = objective.prediction(weights, x, statistics)
+                    outputs = self._outputs(y, y_pred, sample_weight)
+                pushed = [accumulator.jvp(z, unconnected_gradients="zero") for z in outputs]
+            curvature, total, count = self._curvature(y, y_pred, sample_weight, num_examples(x))
+            row = parameters.flatten(_pulled(tape, outputs, weights, curvature(pushed)))
+            penalty = self._penalty_product(x, statistics)
+            if penalty is not None:
+                row += tf.cast(count, row.dtype) * penalty(direction)
+        return [row[None], total], count
+
+    # What a subclass says.
 
     def _outputs(self, y, y_pred, sample_weight):
         """The list of tensors whose Jacobian is J."""

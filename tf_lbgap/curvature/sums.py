@@ -12,7 +12,7 @@ from tf_lbgap.curvature.batches import TensorBatches, signature_of, widened
 from tf_lbgap.curvature.traced import checked_graph
 
 CHUNK_SIZE = 512
-"""Examples per piece of work: larger ones are hardly faster, and take more memory (curvature.md of the docs)."""
+"""Examples per piece of work: larger ones are hardly faster, and take more memory."""
 
 
 class SumsOverBatches:
@@ -66,6 +66,10 @@ class SumsOverBatches:
 
     def of_batch(self, batch, *arguments):
         """Return what the traced function gives for one batch, as tensors."""
+        return self.trace(batch)(batch, *arguments)
+
+    def trace(self, batch):
+        """Return the traced function, for batches like this one."""
         self._accept(signature_of(batch))
         if self._traced is None:
             function = tf.function(self._function, autograph=False, jit_compile=False)
@@ -75,7 +79,7 @@ class SumsOverBatches:
                 function = tf.function(self._function, autograph=False, jit_compile=True)
                 traced = function.get_concrete_function(self._signature, *self._arguments)
             self._traced = traced
-        return self._traced(batch, *arguments)
+        return self._traced
 
     def first(self):
         """The first batch."""

@@ -57,20 +57,25 @@ class WeightsOperator(Operator):
         statistics = [
             tf.TensorSpec(v.shape, v.dtype) for v in getattr(self._objective.statistics, "variables", ())
         ]
-        self._sums = SumsOverBatches(
-            self._of_batch,
-            [statistics, tf.TensorSpec([None, n], self.dtype)],
-            batches,
-            self.dtype,
-            chunk_size=None if batch_normalization == "batch" else chunk_size,
-            jit_compile=jit_compile,
-        )
+        self._statistics_signature = statistics
+        self._chunk_size = None if batch_normalization == "batch" else chunk_size
         self._jit_compile = jit_compile
+        self._sums = self._summed(self._of_batch, None, batches)
         self._loss_is_known = False
         if check:
             from tf_lbgap.curvature.check import check_model
 
             check_model(model, loss, self._sums.first(), loss_weights=loss_weights)
+
+    def _summed(self, function, num_vectors, batches):
+        return SumsOverBatches(
+            function,
+            [self._statistics_signature, tf.TensorSpec([num_vectors, self.shape[0]], self.dtype)],
+            batches,
+            self.dtype,
+            chunk_size=self._chunk_size,
+            jit_compile=self._jit_compile,
+        )
 
     @property
     def batches(self):
@@ -89,14 +94,19 @@ class WeightsOperator(Operator):
 
     def _multiply(self, rows):
         statistics = self._statistics()
+        sums = self._sums_for(len(rows))
         if not self._loss_is_known:
-            self._refuse_unless_loss_repeats(statistics)
-        (total, _), count = self._sums(statistics, tf.constant(rows))
+            self._refuse_unless_loss_repeats(sums, statistics)
+        (total, _), count = sums(statistics, tf.constant(rows))
         with np.errstate(divide="ignore", invalid="ignore"):
             result = total / count
         if not np.isfinite(result).all():
             raise ValueError(self._explain(rows, count))
         return result.astype(self.dtype)
+
+    def _sums_for(self, num_vectors):
+        """What multiplies so many vectors."""
+        return self._sums
 
     def _statistics(self):
         if self._objective.statistics is None:
@@ -111,12 +121,12 @@ class WeightsOperator(Operator):
     def _rows_of_batch(self, batch, statistics, vectors):
         raise NotImplementedError
 
-    def _refuse_unless_loss_repeats(self, statistics):
-        """Two calls without vectors, which cost a gradient each: a loss that differs is no function."""
-        # XLA cannot compile a loop over nothing.
-        none = tf.zeros([int(self._jit_compile), self.shape[0]], self.dtype)
-        batch = self._sums.first()
-        (first, count), (second, _) = (self._loss(batch, statistics, none) for _ in range(2))
+    def _refuse_unless_loss_repeats(self, sums, statistics):
+        """Two calls, which cost a gradient each: a loss that differs is no function."""
+        # No vectors, but where XLA cannot compile a loop over nothing, or the function takes just one.
+        none = tf.zeros([int(self._jit_compile or sums is not self._sums), self.shape[0]], self.dtype)
+        batch = sums.first()
+        (first, count), (second, _) = (_loss(sums, batch, statistics, none) for _ in range(2))
         if count > 0 and not np.isfinite(first):
             raise ValueError(
                 f"Loss {self._objective.loss_name!r} is {first} at the present weights, so its {self.name} is not finite "
@@ -129,10 +139,6 @@ class WeightsOperator(Operator):
                 "when training=False."
             )
         self._loss_is_known = True
-
-    def _loss(self, batch, statistics, none):
-        (_, total), count = self._sums.of_batch(batch, statistics, none)
-        return float(total), float(count)
 
     def _explain(self, rows, count):
         loss = self._objective.loss_name
@@ -150,3 +156,8 @@ class WeightsOperator(Operator):
             "itself is finite (has training diverged?) and that it has second derivatives there: sqrt and norms at 0 "
             "have none."
         )
+
+
+def _loss(sums, batch, statistics, none):
+    (_, total), count = sums.of_batch(batch, statistics, none)
+    return float(total), float(count)

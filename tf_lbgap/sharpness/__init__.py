@@ -9,6 +9,7 @@ and returns one float. Which of them notice a rescaling of a ReLU network that l
 | `ascent_sharpness`, `m_sharpness` | `average_sharpness(adaptive=True)` |
 | `average_sharpness` | `relative_flatness`, `squared_fisher_rao_norm` |
 
+`relative_flatness` of a layer does notice if the neurons of the layer before are rescaled one by one.
 Compare networks at equal training loss: most of these numbers fall with the loss itself.
 """
 

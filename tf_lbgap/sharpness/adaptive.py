@@ -44,7 +44,7 @@ def adaptive_sharpness(model, loss=None, batches=None, *, rho=0.5, eta=0.0, scal
 
     Example:
         >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-        >>> model.set_weights([[[2.0]]])
+        >>> model.set_weights([np.array([[2.0]])])
         >>> data = np.array([[1.0]]), np.array([[0.0]])
         >>> adaptive_sharpness(model, "mse", data, rho=0.5)    # 3² - 2²: half of 2 further
         5.0

@@ -42,7 +42,7 @@ def ascent_sharpness(model, loss=None, batches=None, *, rho=0.05, **options):
 
     Example:
         >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-        >>> model.set_weights([[[2.0]]])
+        >>> model.set_weights([np.array([[2.0]])])
         >>> data = np.array([[1.0]]), np.array([[0.0]])
         >>> ascent_sharpness(model, "mse", data, rho=1.0)    # 3² - 2²
         5.0

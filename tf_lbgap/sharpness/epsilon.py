@@ -75,7 +75,7 @@ def epsilon_sharpness(
 
     Example:
         >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-        >>> model.set_weights([[[1.0]]])
+        >>> model.set_weights([np.array([[1.0]])])
         >>> data = np.array([[1.0]]), np.array([[0.0]])
         >>> round(epsilon_sharpness(model, "mse", data, epsilon=0.1), 4)    # f(x) = x²: 100 (1.2² - 1) / 2
         22.0

@@ -36,7 +36,7 @@ def squared_fisher_rao_norm(model, loss=None, batches=None, *, kind="true", **op
 
     Example:
         >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-        >>> model.set_weights([[[3.0]]])
+        >>> model.set_weights([np.array([[3.0]])])
         >>> squared_fisher_rao_norm(model, "mse", (np.array([[1.0]]), np.array([[0.0]])))    # F = 2
         18.0
     """

@@ -51,7 +51,7 @@ def relative_flatness(model, loss=None, batches=None, *, layer=None, num_product
 
     Example:
         >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-        >>> model.set_weights([[[3.0]]])
+        >>> model.set_weights([np.array([[3.0]])])
         >>> relative_flatness(model, "mse", (np.array([[1.0]]), np.array([[0.0]])))    # w² H = 9 · 2
         18.0
     """
