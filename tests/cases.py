@@ -8,6 +8,7 @@ import itertools
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 layers, losses = keras.layers, keras.losses
@@ -200,3 +201,9 @@ CASES = (
     depthwise_and_transposed_convolution,
     separable_convolution_average_pooling,
 )
+
+
+def slow(cases, *names):
+    """The cases as parameters, those of these names marked slow: recurrent layers take seconds to compile."""
+    names = names or ("lstm", "embedding_gru", "masked_sequence")
+    return [pytest.param(c, marks=pytest.mark.slow) if c.__name__ in names else c for c in cases]

@@ -185,6 +185,7 @@ def network():
     return model, keras.losses.SparseCategoricalCrossentropy(from_logits=True), (x, labels)
 
 
+@pytest.mark.slow
 def test_bounds_hold_for_the_hessian_of_a_network_of_785_weights_over_50_seeds():
     """Products in float32; the truth is the Hessian of the same weights in float64, by eigvalsh."""
     model, loss, data = network()
