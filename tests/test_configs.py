@@ -26,7 +26,14 @@ def test_config_begins_with_what_it_claims_and_costs(path):
         assert any(re.match(rf"# {word}\b", line) for line in header), f"{path.name} does not say {word}"
 
 
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+SLOW = ("fashion_cnn",)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.slow) if path.stem in SLOW else path for path in PATHS],
+    ids=lambda path: path.stem,
+)
 def test_each_arm_of_a_config_fits_two_updates(path, tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path)
     prepared = PREPARED.setdefault("fashion", tmp_path_factory.mktemp("tfds"))

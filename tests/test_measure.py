@@ -51,6 +51,7 @@ def test_a_monitor_measures_at_its_updates_and_changes_no_result(monitored, tmp_
     assert all(row["seconds_measure"] > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_a_cadence_found_within_a_budget_is_written_down_and_kept(tmp_path):
     rows = run(tmp_path, monitor={"max_overhead": 0.9})
     found = rows[0]["monitor_every"]

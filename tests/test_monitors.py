@@ -122,7 +122,11 @@ def grown(model, callbacks):
 @pytest.mark.filterwarnings("ignore:.*did not converge")
 @pytest.mark.parametrize(
     ("train", "steps"),
-    [(lambda m, c: fit(m, *c), 1), (lambda m, c: fit(m, *c), 4), (grown, 1)],
+    [
+        (lambda m, c: fit(m, *c), 1),
+        pytest.param(lambda m, c: fit(m, *c), 4, marks=pytest.mark.slow),
+        pytest.param(grown, 1, marks=pytest.mark.slow),
+    ],
     ids=["steps_per_execution=1", "steps_per_execution=4", "growing batch"],
 )
 def test_training_is_bit_identical_with_and_without_monitors(train, steps, tmp_path):

@@ -117,7 +117,7 @@ def test_without_exact_moments_the_hessian_through_layer_normalization_is_wrong(
 
 @pytest.mark.parametrize(
     "case",
-    [layer_normalization, group_normalization, batch_normalization, attention],
+    slow([layer_normalization, group_normalization, batch_normalization, attention], "attention"),
     ids=lambda c: c.__name__,
 )
 def test_products_through_normalization_are_right_and_wrong_without_exact_moments(float64, monkeypatch, case):
