@@ -32,7 +32,7 @@ _ROUNDING = 16
 # What is left of a product after orthogonalisation and is smaller than this many units is rounding.
 _BREAKDOWN = 8
 # An operator is refused if its two halves differ by more than this part of the largest eigenvalue.
-_ASYMMETRY = 2e-2
+_ASYMMETRY = 0.2
 
 
 def rounding(dtype):
@@ -124,7 +124,8 @@ class Krylov:
 
     def accurate(self, values, residuals, tolerance, floor=2):
         """Which residuals meet the relative tolerance, or are too small for rounding to allow less."""
-        return residuals <= np.maximum(tolerance * np.abs(values), floor * self.rounding())
+        usual = rounding(self._rows.dtype) * self._scale  # more than that is no excuse
+        return residuals <= np.maximum(tolerance * np.abs(values), floor * usual)
 
     def exhausted(self, values, residuals, tolerance):
         """Whether the present start has told all it knows; if beyond doubt, the next row is a random one."""

@@ -79,6 +79,12 @@ class _Arm:
 
         split = load_split(self._config["data"], seed)
         sample = first_examples(split.x_train, split.y_train, self._examples)
+        if self._subsets > _length(sample):
+            raise ConfigError(
+                f"{_length(sample)} examples make no {self._subsets} subsets. Pass a smaller --subsets."
+            )
+        if not weights.exists():
+            raise ConfigError(f"{str(weights)!r} is missing. Train it anew: lbgap run with --again.")
         parts = [_part(sample, i, self._subsets) for i in range(self._subsets)]
         if self._subject is None:
             model = make_model(self._config["model"], split, seed)
