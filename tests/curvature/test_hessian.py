@@ -39,8 +39,8 @@ def dense(operator):
 @pytest.fixture
 def traces(monkeypatch):
     """A list with an entry for each time a product is traced."""
-    calls, original = [], HessianOperator._rows_of_batch
-    monkeypatch.setattr(HessianOperator, "_rows_of_batch", lambda *args: calls.append(1) or original(*args))
+    calls, original = [], HessianOperator._linearised
+    monkeypatch.setattr(HessianOperator, "_linearised", lambda *args: calls.append(1) or original(*args))
     return calls
 
 
@@ -216,8 +216,11 @@ def test_one_trace_serves_new_weights_and_batches_of_three_sizes(traces):
         model.set_weights([w + 0.1 for w in model.get_weights()])
         products.append(operator @ v)
     operator.batches = cut(data, (4, 4))
-    operator.matmat(np.eye(len(v))[:, :3])
     assert len(traces) == 1
+    operator.matmat(np.eye(len(v))[:, :3])
+    operator.batches = cut(data, (5, 2, 1))
+    operator.matmat(np.eye(len(v))[:, :2])
+    assert len(traces) == 2  # one for single vectors, one for blocks
     assert all(np.abs(a - b).max() > 1e-3 for a, b in itertools.pairwise(products))
 
 

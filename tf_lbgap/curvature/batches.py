@@ -45,6 +45,16 @@ class TensorBatches:
             self.signature = signature_of(self._tensors(first))
         self._batches = batches
 
+    @classmethod
+    def of(cls, batches, dtype, chunk_size=None):
+        """The same, or `batches` itself if it is that already: sums over the same data share it."""
+        if isinstance(batches, cls) and (batches._dtype, batches._chunk_size) == (
+            tf.as_dtype(dtype),
+            chunk_size,
+        ):
+            return batches
+        return cls(batches, dtype, chunk_size)
+
     def __iter__(self):
         as_they_came = isinstance(self._batches, list)
         for batch in self._batches:

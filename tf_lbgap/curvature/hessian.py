@@ -20,7 +20,8 @@ class HessianOperator(WeightsOperator):
     """The matrix of second derivatives of a model's mean loss by its trainable weights.
 
     A product is as accurate as the model's arithmetic: about 1e-6 of the largest eigenvalue in float32. It costs
-    2.4 to 2.9 gradients alone and about 2.2 in a block (`matmat`), which is linearised once.
+    2.4 to 2.9 gradients alone and about 2.2 in a block (`matmat`), which is linearised once. Each of the two is
+    traced when it is first asked for.
 
     The model is measured as a function of its weights: Dropout is off, and a product reads the present weights,
     so after more training the same operator is the new matrix, without compiling anew. Nothing in the model
@@ -65,7 +66,28 @@ class HessianOperator(WeightsOperator):
 
     name = "Hessian"
 
+    _single = None
+
+    def _sums_for(self, num_vectors):
+        """A single vector needs no loop over vectors, and without one TensorFlow leaves out more of the work."""
+        if num_vectors > 1:
+            return self._sums
+        if self._single is None:
+            self._single = self._summed(self._of_batch_single, 1, self.batches)
+        elif self._single.batches is not self.batches:
+            self._single.batches = self.batches
+        return self._single
+
+    def _of_batch_single(self, batch, statistics, vectors):
+        product, total, count = self._linearised(batch, statistics)
+        return [product(vectors[0])[None], total], count
+
     def _rows_of_batch(self, batch, statistics, vectors):
+        product, total, count = self._linearised(batch, statistics)
+        return tf.map_fn(product, vectors, parallel_iterations=1), total, count
+
+    def _linearised(self, batch, statistics):
+        """Function from a vector to count times the Hessian of a batch times it; the total loss; and the count."""
         parameters = self._parameters
         with exact_second_derivatives():
             weights = parameters.tensors()
@@ -77,7 +99,8 @@ class HessianOperator(WeightsOperator):
                 gradient = inner.gradient(total, weights, unconnected_gradients="zero")
                 gradient = [tf.convert_to_tensor(g) for g in gradient]
 
-            def product(v):
+        def product(v):
+            with exact_second_derivatives():
                 return parameters.flatten(
                     outer.gradient(
                         gradient,
@@ -87,4 +110,4 @@ class HessianOperator(WeightsOperator):
                     )
                 )
 
-            return tf.map_fn(product, vectors, parallel_iterations=1), total, count
+        return product, total, count

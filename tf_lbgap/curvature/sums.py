@@ -45,7 +45,7 @@ class SumsOverBatches:
 
     @batches.setter
     def batches(self, batches):
-        self._batches = TensorBatches(batches, self._dtype, self._chunk_size)
+        self._batches = TensorBatches.of(batches, self._dtype, self._chunk_size)
         try:
             self._accept(self._batches.signature)
         except ValueError:  # another structure altogether: forget the old one
