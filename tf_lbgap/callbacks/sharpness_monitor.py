@@ -8,9 +8,19 @@ import math
 import numpy as np
 
 import tf_lbgap.sharpness
+from tb_plugin.records import EIGENVALUE_UNIT
 from tf_lbgap.callbacks.monitor import Monitor, mean_and_spread
 from tf_lbgap.sharpness import Subject
 
+_UNITS = {
+    "top_eigenvalue": EIGENVALUE_UNIT,
+    "hessian_trace": EIGENVALUE_UNIT,
+    "epsilon_sharpness": "%",
+    "ascent_sharpness": "loss",
+    "m_sharpness": "loss",
+    "adaptive_sharpness": "loss",
+    "average_sharpness": "loss",
+}
 _SEVERAL = ("epsilon", "rho")  # options of which a measure takes one or several
 
 
@@ -121,6 +131,11 @@ class SharpnessMonitor(Monitor):
                 )
             values += map(float, found)
         return values
+
+    def _unit(self, name):
+        name = name.removesuffix("_spread")
+        measure = next((each for each, (_, parts) in self.measures.items() if name in parts), name)
+        return _UNITS.get(measure, "")
 
     def _description(self):
         return {"measures": ", ".join(self.measures)}
