@@ -1,0 +1,139 @@
+"""Export: everything as CSV or JSON, unthinned, a line for each row, made while it is sent.
+
+A row of a scalar or of eigenvalues is a step. Of a density it is a grid point, of a line or a trajectory a point, of
+a plane a pair (a, b).
+"""
+
+import csv
+import io
+import json
+
+import numpy as np
+
+from tb_plugin.encode import number
+from tb_plugin.frames import line_columns
+from tb_plugin.reader import Unreadable
+
+_HEADER = ("run", "tag", "kind", "step", "wall_time")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def tables(reader, ctx, experiment, chosen):
+    """Yield series, names of the columns, and an iterable of (step, wall time, values) or None.
+
+    Args:
+        reader: A `Reader`.
+        ctx: Context of the request.
+        experiment: Its experiment id.
+        chosen: Series, in the order they are written.
+
+    Yields:
+        `(series, names, rows)`; if the series cannot be read `names` is None and `rows` the sentence that says why.
+    """
+    for series in chosen:
+        try:
+            if series.kind in ("scalar", "eigenvalues"):
+                columns = reader.columns(ctx, experiment, series)
+                yield series, columns.names, _rows_of_columns(columns, single=series.data_class == "scalar")
+            else:
+                frames = reader.frames(ctx, experiment, series)
+                yield series, _frame_names(series, frames), _rows_of_frames(series.kind, frames)
+        except Unreadable as problem:
+            yield series, None, str(problem)
+
+
+def num_value_columns(reader, ctx, experiment, chosen):
+    """Return how many columns the widest series has: a CSV file says so in its first line."""
+    widest = 1
+    for series in chosen:
+        try:
+            if series.kind == "eigenvalues":
+                widest = max(widest, len(reader.columns(ctx, experiment, series).names))
+            elif series.kind in ("density", "line", "plane", "trajectory"):
+                widest = max(widest, len(_frame_names(series, reader.frames(ctx, experiment, series))))
+        except Unreadable:
+            continue
+    return widest
+
+
+def as_csv(read, width):
+    """Yield the lines of a CSV file.
+
+    Args:
+        read: What `tables` yields.
+        width: Number of value columns.
+    """
+    yield ",".join([*_HEADER, *(f"value_{i}" for i in range(1, width + 1))]) + "\r\n"
+    for series, names, rows in read:
+        if names is None:
+            yield _csv_line(
+                [_cell(series.run), _cell(series.tag), "error", "", "", _cell(rows), *[""] * (width - 1)]
+            )
+            continue
+        head = _csv_line([_cell(series.run), _cell(series.tag), series.kind]).rstrip("\r\n")
+        padding = "," * (width - len(names)) + "\r\n"
+        for step, wall, values in rows:
+            yield f"{head},{step},{wall!r},{','.join(map(str, values))}{padding}"
+
+
+def as_json(read):
+    """Yield the lines of a JSON array, one object a line."""
+    opening = "["
+    for series, names, rows in read:
+        head = {"run": series.run, "tag": series.tag, "kind": series.kind}
+        if names is None:
+            yield opening + json.dumps(head | {"error": rows})
+            opening = ",\n"
+            continue
+        for step, wall, values in rows:
+            row = head | {"step": step, "wall_time": number(wall)}
+            row |= zip(names, (number(float(str(value))) for value in values), strict=True)
+            yield opening + json.dumps(row, allow_nan=False)
+            opening = ",\n"
+    yield "[]\n" if opening == "[" else "]\n"
+
+
+def _rows_of_columns(columns, *, single):
+    """Return step, wall time and values of each row; of a scalar as float32, which prints as it was written."""
+    values = columns.values.astype(np.float32) if single else columns.values
+    return zip(columns.steps.tolist(), columns.walls.tolist(), values, strict=True)
+
+
+def _rows_of_frames(kind, frames):
+    for step, wall, array in zip(frames.steps.tolist(), frames.walls.tolist(), frames.arrays, strict=True):
+        for row in _points(kind, array):
+            yield step, wall, row
+
+
+def _points(kind, array):
+    """Yield the points of one moment."""
+    if kind == "density":
+        yield from array.T
+    elif kind == "plane":
+        for i, b in enumerate(array[1:, 0], 1):
+            for j, a in enumerate(array[0, 1:], 1):
+                yield (a, b, array[i, j])
+    else:
+        yield from array
+
+
+def _frame_names(series, frames):
+    if series.kind == "density":
+        return ("grid", "density")
+    if series.kind == "plane":
+        return ("a", "b", "loss")
+    if series.kind == "trajectory":
+        return ("point_step", "a", "b", "explained_a", "explained_b")
+    width = max((array.shape[1] for array in frames.arrays), default=1)
+    return tuple(line_columns(width, series.content.columns))
+
+
+def _cell(text):
+    """Return a text that no spreadsheet takes for a formula."""
+    return "'" + text if text.startswith(_FORMULA) else text
+
+
+def _csv_line(cells):
+    line = io.StringIO()
+    csv.writer(line).writerow(cells)
+    return line.getvalue()

@@ -1,0 +1,164 @@
+"""Reading: what the tags hold, through TensorBoard's data provider, one (run, tag) at a time and kept in a cache.
+
+One at a time, because one bad record fails the whole call it is in, and because the data server refuses an answer
+of more than 256 MB.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from tensorboard.data import provider
+
+from tb_plugin import catalog, columns, metadata
+from tb_plugin.cache import Cache
+
+ALL = 10**9  # "downsample" is required, and 0 would mean none
+MAX_FRAMES_BYTES = 96 * 2**20  # of one tag; more moments are thinned out
+
+
+class Unreadable(Exception):
+    """A (run, tag) that cannot be read; its message is a sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Moments of a density, line, plane or trajectory: `steps` and `walls` of shape (N,), and N arrays.
+
+    `problem` is None, or a sentence on what is left out.
+    """
+
+    steps: np.ndarray
+    walls: np.ndarray
+    arrays: list
+    problem: str | None = None
+
+    @property
+    def nbytes(self):
+        return self.steps.nbytes + self.walls.nbytes + sum(array.nbytes for array in self.arrays)
+
+
+class Reader:
+    """Reads the catalog and the data of its series.
+
+    Args:
+        data_provider: TensorBoard's.
+        cache: Holds what was read while TensorBoard reports no later step or time for it.
+    """
+
+    def __init__(self, data_provider, cache=None):
+        self._provider = data_provider
+        self._cache = Cache() if cache is None else cache
+
+    def catalog(self, ctx, experiment):
+        """Return the runs by name, see `catalog.read`."""
+        return catalog.read(self._provider, ctx, experiment)
+
+    def columns(self, ctx, experiment, series):
+        """Return the `Columns` of a series of kind scalar or eigenvalues.
+
+        Raises:
+            Unreadable: If it cannot be read.
+        """
+        if series.kind not in ("scalar", "eigenvalues"):
+            raise Unreadable(series.content.note or f"holds {series.kind}, which are no rows; ask ./frames")
+        make = columns.from_scalars if series.data_class == "scalar" else columns.from_blocks
+        return self._cached(
+            "columns", experiment, series, lambda: make(self._read(ctx, experiment, series, ALL))
+        )
+
+    def last(self, ctx, experiment, series):
+        """Return the `Columns` of the last record alone: one value, or one block of rows."""
+        make = columns.from_scalars if series.data_class == "scalar" else columns.from_blocks
+        return self._cached("last", experiment, series, lambda: make(self._read(ctx, experiment, series, 1)))
+
+    def frames(self, ctx, experiment, series):
+        """Return the `Frames` of a series of kind density, line, plane or trajectory.
+
+        Raises:
+            Unreadable: If it cannot be read.
+        """
+        if series.kind not in ("density", "line", "plane", "trajectory"):
+            raise Unreadable(series.content.note or f"holds {series.kind}, which are rows; ask ./series")
+        return self._cached(
+            "frames",
+            experiment,
+            series,
+            lambda: _frames(series.kind, *self._moments(ctx, experiment, series)),
+        )
+
+    def _moments(self, ctx, experiment, series):
+        """Return the records of a series, as many as fit, and whether some do not."""
+        last = self._read(ctx, experiment, series, 1)
+        size = max((datum.numpy.nbytes for datum in last), default=1)
+        many = max(MAX_FRAMES_BYTES // max(size, 1), 1)
+        while True:
+            try:
+                data = self._read(ctx, experiment, series, many)
+                return data, len(data) == many and many > 1
+            except Unreadable:
+                # Other moments may be larger than the last: then fewer of them.
+                if many == 1 or size * many < 2**20:
+                    raise
+                many = max(many // 4, 1)
+
+    def _cached(self, what, experiment, series, read):
+        key = (what, experiment, series.member, series.plugin, series.source_tag, series.data_class)
+        return self._cache.get(key, (series.max_step, series.max_wall_time), read)
+
+    def _read(self, ctx, experiment, series, downsample):
+        read = self._provider.read_scalars if series.data_class == "scalar" else self._provider.read_tensors
+        chosen = provider.RunTagFilter(runs=[series.member], tags=[series.source_tag])
+        try:
+            answer = read(
+                ctx,
+                experiment_id=experiment,
+                plugin_name=series.plugin,
+                downsample=downsample,
+                run_tag_filter=chosen,
+            )
+        # A bad record raises whatever its decoder met (ValueError, TypeError, an RPC's error, ...).
+        except Exception as error:
+            raise Unreadable(_sentence(error)) from error
+        return answer.get(series.member, {}).get(series.source_tag, [])
+
+
+def _frames(kind, data, thinned):
+    good = [datum for datum in data if _fits(kind, datum.numpy)]
+    steps = np.array([datum.step for datum in good], np.int64)
+    kept = np.flatnonzero(columns.last_written(steps))
+    problems = []
+    if len(good) < len(data):
+        shapes = sorted({f"{d.numpy.dtype} {d.numpy.shape}" for d in data if not _fits(kind, d.numpy)})[:3]
+        problems.append(
+            f"{len(data) - len(good)} of {len(data)} records are left out: they hold {', '.join(shapes)}, no {kind}"
+        )
+    if thinned:
+        problems.append(
+            f"only {len(data)} moments are served, chosen at random and the last: there is more than fits"
+        )
+    return Frames(
+        steps[kept],
+        np.array([good[i].wall_time for i in kept], np.float64),
+        [good[i].numpy for i in kept],
+        "; ".join(problems) or None,
+    )
+
+
+def _fits(kind, array):
+    """Return whether an array has the layout of its kind."""
+    if array.ndim != 2 or array.dtype.kind != "f" or array.nbytes > 4 * metadata.MAX_TENSOR_BYTES:
+        return False
+    rows, width = array.shape
+    return {
+        "density": rows == 2 and width >= 2,
+        "line": rows >= 1 and width >= 2,
+        "plane": rows >= 2 and width >= 2,
+        "trajectory": rows >= 1 and width == 5,
+    }[kind]
+
+
+def _sentence(error):
+    """Return what went wrong in one line, without the pages that an RPC's error prints."""
+    details = getattr(error, "details", None)
+    text = details() if callable(details) else str(error)
+    return f"cannot be read: {type(error).__name__}: {' '.join(str(text).split())[:300]}"
