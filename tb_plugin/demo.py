@@ -42,7 +42,12 @@ class Arm:
 ARMS = (
     Arm("small", lambda done: 128, lambda done: 0.35, 0.20),
     Arm("large", lambda done: 2048, lambda done: 1.0, 0.55),
-    Arm("grown", lambda done: 128 * 4 ** int(3 * done), lambda done: 0.35 + 0.3 * int(3 * done) / 2, 0.24),
+    Arm(
+        "grown",
+        lambda done: 128 * 4 ** min(int(3 * done), 2),
+        lambda done: 0.35 + 0.3 * min(int(3 * done), 2) / 2,
+        0.24,
+    ),
 )
 
 
@@ -83,7 +88,7 @@ def write_run(run_dir, arm, seed, *, steps, points, start=0.0):
     rng = np.random.default_rng([seed, *arm.name.encode()])
     history = list(_updates(arm, 128 * steps))
     measured_at = set(np.unique(np.linspace(0, len(history) - 1, points).astype(int)))
-    moments = set(np.unique(np.linspace(0, len(history) - 1, MOMENTS).astype(int)))
+    moments = set(sorted(measured_at)[:: max((len(measured_at) - 1) // (MOMENTS - 1), 1)])
     wall = _EPOCH_ZERO + start
     clock = [wall]
     top = 4.0 * rng.uniform(0.9, 1.1)
@@ -114,9 +119,9 @@ def _updates(arm, total):
     """Yield examples seen, batch size and share of training done of each update."""
     examples = 0
     while examples < total:
-        batch = min(arm.batch_size(examples / total), total - examples)
+        batch = arm.batch_size(examples / total)
         examples += batch
-        yield examples, batch, examples / total
+        yield examples, batch, min(examples / total, 1.0)
 
 
 def _write_scalars(writer, step, arm, scale, rng, examples, batch, done, top):

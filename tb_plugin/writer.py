@@ -65,15 +65,14 @@ class Writer:
             )
         self._rows_per_block, self._clock = rows_per_block, clock
         self._gathered = {}  # name -> _Block
-        log_dir = os.fspath(log_dir)
-        os.makedirs(log_dir, exist_ok=True)
+        self._described = set()  # tags whose metadata is in the file
+        self._closed = False
         wall = clock()
         # TensorBoard reads the files of a run in the order of their names.
         name = (
             f"events.out.tfevents.{int(wall):010d}.{socket.gethostname()}.{os.getpid()}.{next(_files)}.lbgap"
         )
-        # TensorBoard's EventFileWriter would import TensorFlow for its file system; a plain file does not.
-        self._file = RecordWriter(open(os.path.join(log_dir, name), "wb"))  # noqa: SIM115
+        self._file = RecordWriter(_opened(os.fspath(log_dir), name))
         self._event = event_pb2.Event
         self._file.write(self._event(wall_time=wall, file_version="brain.Event:2").SerializeToString())
         self._file.flush()
@@ -81,7 +80,7 @@ class Writer:
     def scalar(self, name, value, step, *, mirror=None, **options):
         """Write one number; options are those of `summary.scalar`."""
         wall, record = self._clock(), records.scalar(value, **options)
-        self._write(name, step, wall, record.tensor, record.summary_metadata())
+        self._write(name, step, wall, record.tensor, record.summary_metadata)
         tag = mirrors.of_scalar(name, mirror)
         if tag:
             self._write_stock_scalar(tag, step, wall, value)
@@ -132,9 +131,10 @@ class Writer:
 
     def close(self):
         """Flush and close the file; a second time does nothing."""
-        if not self._file.closed:
+        if not self._closed:
             self.flush()
             self._file.close()
+            self._closed = True
 
     def __enter__(self):
         return self
@@ -147,22 +147,40 @@ class Writer:
         tensor = block.tensor()
         # The data server takes a record whose step is not above an earlier one's for a restart and drops the earlier
         # ones from there on. The step of a block's first row makes that right for rows in between, too.
-        self._write(name, int(tensor[0, 0]), tensor[-1, 1], tensor, block.first.summary_metadata())
+        self._write(name, int(tensor[0, 0]), tensor[-1, 1], tensor, block.first.summary_metadata)
 
     def _write_record(self, name, step, record):
-        self._write(name, step, self._clock(), record.tensor, record.summary_metadata())
+        self._write(name, step, self._clock(), record.tensor, record.summary_metadata)
 
     def _write_stock_scalar(self, tag, step, wall, value):
-        from tensorboard.compat.proto import summary_pb2
-        from tensorboard.plugins.scalar import metadata as stock
+        self._write(tag, step, wall, np.asarray(value, np.float32), _stock_scalar_metadata)
 
-        described = stock.create_summary_metadata(display_name=None, description="")
-        described.data_class = summary_pb2.DATA_CLASS_SCALAR
-        self._write(tag, step, wall, np.asarray(value, np.float32), described)
-
-    def _write(self, tag, step, wall, tensor, summary_metadata):
+    def _write(self, tag, step, wall, tensor, make_metadata):
         from tensorboard.util.tensor_util import make_tensor_proto
 
         event = self._event(wall_time=wall, step=int(step))
-        event.summary.value.add(tag=tag, tensor=make_tensor_proto(tensor), metadata=summary_metadata)
+        value = event.summary.value.add(tag=tag, tensor=make_tensor_proto(tensor))
+        if tag not in self._described:  # TensorBoard reads the first metadata of a tag and no other
+            value.metadata.CopyFrom(make_metadata())
+            self._described.add(tag)
         self._file.write(event.SerializeToString())
+
+
+def _opened(log_dir, name):
+    """Return a new file open for writing bytes; its directory is made if it is not there."""
+    if "://" in log_dir:
+        from tensorboard.compat import tf  # imports TensorFlow if it is installed, for its file systems
+
+        tf.io.gfile.makedirs(log_dir)
+        return tf.io.gfile.GFile(f"{log_dir.rstrip('/')}/{name}", "wb")
+    os.makedirs(log_dir, exist_ok=True)
+    return open(os.path.join(log_dir, name), "wb")
+
+
+def _stock_scalar_metadata():
+    from tensorboard.compat.proto import summary_pb2
+    from tensorboard.plugins.scalar import metadata as stock
+
+    described = stock.create_summary_metadata(display_name=None, description="")
+    described.data_class = summary_pb2.DATA_CLASS_SCALAR
+    return described
