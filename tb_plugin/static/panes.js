@@ -1,0 +1,108 @@
+// One Plotly layout for all panels: rows of panes, each with a title and its unit above its y axis. Sizes
+// are in pixels here and in shares of the figure in Plotly, so that text never meets text at any width.
+
+import {plain} from "./format.js";
+import {logTicks, positiveExtent} from "./logticks.js";
+import {FONT, inks} from "./theme.js";
+
+const MARGIN = {l: 56, r: 18, t: 30, b: 42};
+const GAP_X = 68; // room for tick labels
+const GAP_Y = 76; // room for an x axis with its title, and the title of the pane below
+export const X_TITLES = {
+  updates: "updates", epochs: "epochs", examples: "examples seen", seconds: "seconds since start", train_loss: "training loss",
+};
+
+/** Cuts a list of panes into rows of `columns`. */
+export function inRows(list, columns) {
+  const rows = [];
+  for (let i = 0; i < list.length; i += columns) rows.push(list.slice(i, i + columns));
+  return rows;
+}
+
+/**
+ * The layout of rows of panes `{title, unit, x: {title, type, ...}, y: {type, ...}, share}`. Panes with the
+ * same `share` zoom along x together. The n-th pane's axes are xn, yn ("x", "y" for the first). `traces` are what
+ * will be drawn, for the ticks of log axes.
+ */
+export function paneLayout(rows, look, {traces = [], height = 240, right = 0} = {}) {
+  const ink = inks(look.dark);
+  const inner = {w: look.width - MARGIN.l - MARGIN.r - right, h: rows.length * height + (rows.length - 1) * GAP_Y};
+  const layout = baseLayout(look, inner.h + MARGIN.t + MARGIN.b, right);
+  const sharing = {};
+  let n = 0;
+  rows.forEach((row, i) => {
+    const width = (inner.w - (row.length - 1) * GAP_X) / row.length;
+    const bottom = (rows.length - 1 - i) * (height + GAP_Y);
+    row.forEach((pane, j) => {
+      n += 1;
+      const suffix = n === 1 ? "" : String(n);
+      const left = j * (width + GAP_X);
+      const domain = {x: [left / inner.w, (left + width) / inner.w], y: [bottom / inner.h, (bottom + height) / inner.h]};
+      layout[`xaxis${suffix}`] = axis(ink, {...pane.x, domain: domain.x, anchor: `y${suffix}`});
+      layout[`yaxis${suffix}`] = axis(ink, {...pane.y, domain: domain.y, anchor: `x${suffix}`});
+      if (pane.share && sharing[pane.share]) layout[`xaxis${suffix}`].matches = sharing[pane.share];
+      else if (pane.share) sharing[pane.share] = `x${suffix}`;
+      layout.annotations.push(paneTitle(pane, domain, ink));
+    });
+  });
+  applyZoom(layout, look.zoom || {});
+  writeLogTicks(layout, traces);
+  return layout;
+}
+
+function baseLayout(look, height, right) {
+  const ink = inks(look.dark);
+  return {
+    width: look.width, height, margin: {...MARGIN, r: MARGIN.r + right},
+    paper_bgcolor: ink.paper, plot_bgcolor: ink.paper,
+    font: {family: FONT, size: 12, color: ink.soft},
+    hovermode: "closest", hoverlabel: {font: {family: FONT, size: 12}},
+    dragmode: "zoom", showlegend: false, annotations: [],
+  };
+}
+
+function axis(ink, given) {
+  const title = given.title ? {text: plain(given.title), standoff: 8, font: {size: 12, color: ink.soft}} : undefined;
+  const marks = given.type === "log" ? {exponentformat: "power"} : {exponentformat: "power", separatethousands: true};
+  return {
+    gridcolor: ink.grid, linecolor: ink.axis, tickcolor: ink.axis, zeroline: false, showline: true, ticks: "outside",
+    ticklen: 3, tickfont: {size: 11}, automargin: false, nticks: 7, ...marks, ...given, title,
+  };
+}
+
+function paneTitle(pane, domain, ink) {
+  const unit = pane.unit ? ` <span style="font-weight:400;color:${ink.soft}">${plain(pane.unit)}</span>` : "";
+  return {
+    text: `<span style="font-weight:500">${plain(pane.title)}</span>${unit}`, showarrow: false, xref: "paper", yref: "paper",
+    x: domain.x[0], y: domain.y[1], xanchor: "left", yanchor: "bottom", yshift: 7, font: {size: 12, color: ink.text},
+  };
+}
+
+/** Ranges chosen by the reader, `{xaxis: [low, high], ...}` in data units. */
+function applyZoom(layout, zoom) {
+  for (const [name, range] of Object.entries(zoom)) {
+    if (!layout[name]) continue;
+    layout[name].range = layout[name].type === "log" ? range.map((value) => Math.log10(Math.max(value, 1e-300))) : range;
+    layout[name].autorange = false;
+  }
+}
+
+/** Ranges of log axes that follow the data, and their ticks. */
+function writeLogTicks(layout, traces) {
+  for (const [name, axis] of Object.entries(layout)) {
+    if (!/^[xy]axis/.test(name) || axis.type !== "log") continue;
+    const found = axis.range ? axis.range.map((power) => 10 ** power) : positiveExtent(traces, name);
+    if (found) Object.assign(axis, logTicks(Math.min(...found) / 1.1, Math.max(...found) * 1.1));
+  }
+}
+
+/** The names of the n-th pane's axes in a trace. */
+export function axesOf(n) {
+  return n === 1 ? {xaxis: "x", yaxis: "y"} : {xaxis: `x${n}`, yaxis: `y${n}`};
+}
+
+/** The x axis that the reader chose for the page. */
+export function pageAxis(look, x = look.x) {
+  const reversed = x === "train_loss" ? {autorange: "reversed"} : {};
+  return {title: X_TITLES[x], type: look.xscale, rangemode: "normal", ...reversed};
+}
