@@ -3,7 +3,6 @@
 import copy
 import csv
 import functools
-import glob
 import json
 import math
 import pickle
@@ -14,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from event_files import blocks, events
 
 import tf_lbgap as lb
 from tf_lbgap.callbacks.monitor import mean_and_spread
@@ -527,20 +527,6 @@ def test_measures_come_by_name_with_options_as_functions_and_in_several(monkeypa
 # Files.
 
 
-def events(log_dir):
-    """Return {tag: {step: array}} of all files in a directory; a block of eigenvalues by the steps of its rows."""
-    found = {}
-    for path in sorted(glob.glob(f"{log_dir}/*tfevents*")):
-        for event in tf.compat.v1.train.summary_iterator(path):
-            for value in event.summary.value:
-                array = tf.make_ndarray(value.tensor)
-                rows = (
-                    {int(row[0]): row for row in array} if "eigenvalues" in value.tag else {event.step: array}
-                )
-                found.setdefault(value.tag, {}).update(rows)
-    return found
-
-
 @pytest.mark.parametrize("update_freq", [pytest.param("epoch", marks=pytest.mark.slow), 5])
 def test_tensorboard_gets_all_points_at_steps_of_the_optimizer(tmp_path, update_freq):
     """Also beside Keras' own callback, which with update_freq=5 lets through what falls on its steps only."""
@@ -609,15 +595,6 @@ class Raise(keras.callbacks.Callback):
             raise self._error
 
 
-def records(log_dir, tag):
-    """Return the steps of the rows in each record of a tag."""
-    found = []
-    for path in sorted(glob.glob(f"{log_dir}/*tfevents*")):
-        for event in tf.compat.v1.train.summary_iterator(path):
-            found += [tf.make_ndarray(v.tensor)[:, 0].tolist() for v in event.summary.value if v.tag == tag]
-    return found
-
-
 @pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt()], ids=["error", "Ctrl-C"])
 @pytest.mark.parametrize(
     "where", ["on_train_batch_end", "on_train_batch_begin", "on_test_begin", "on_epoch_end"]
@@ -631,7 +608,7 @@ def test_nothing_is_lost_when_fit_is_broken_off_and_rows_are_gathered_by_epoch(w
     measured = measured_at(monitor)
     # At the beginning of a batch the one before was measured; at the end of update 9 the monitor stands behind.
     assert measured[-1] == {"on_train_batch_begin": 9, "on_train_batch_end": 8}.get(where, 12)
-    first, second = records(tmp_path, "curvature/eigenvalues")
+    first, second = blocks(tmp_path, "curvature/eigenvalues")
     assert (first, second) == ([1, 2, 3, 4, 5, 6], measured[6:])
     del caught
 

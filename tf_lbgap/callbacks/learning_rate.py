@@ -89,11 +89,14 @@ def used_rate(optimizer, stream=None, params=None):
         stream: The `data.Batches` that `fit` reads, or None.
         params: The `params` of the callback that asks.
     """
-    began = int(innermost(optimizer).iterations.numpy()) > 0 if schedule_of(optimizer) else False
-    rate = read_last_rate(optimizer) if began else read_rate(optimizer)
-    if stream is None or not stream.is_steered or stream.rate_scheduler(params) is not None:
-        return rate
+    scheduler = stream.rate_scheduler(params) if stream is not None else None
+    if scheduler is not None and scheduler.rate is not None:
+        return scheduler.rate
     schedule = schedule_of(optimizer)
+    began = schedule is not None and int(innermost(optimizer).iterations.numpy()) > 0
+    rate = read_last_rate(optimizer) if began else read_rate(optimizer)
+    if stream is None or not stream.is_steered:
+        return rate
     in_it = schedule._value if isinstance(schedule, ScaledSchedule) else rate_factor(optimizer)
     return rate / in_it * stream.learning_rate_factor
 
