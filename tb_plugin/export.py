@@ -73,7 +73,7 @@ def as_csv(read, width):
         head = _csv_line([_cell(series.run), _cell(series.tag), series.kind]).rstrip("\r\n")
         padding = "," * (width - len(names)) + "\r\n"
         for step, wall, values in rows:
-            yield f"{head},{step},{wall!r},{','.join(map(str, values))}{padding}"
+            yield f"{head},{step},{wall!r},{','.join(map(repr, values))}{padding}"
 
 
 def as_json(read):
@@ -87,16 +87,16 @@ def as_json(read):
             continue
         for step, wall, values in rows:
             row = head | {"step": step, "wall_time": number(wall)}
-            row |= zip(names, (number(float(str(value))) for value in values), strict=True)
+            row |= zip(names, map(number, values), strict=True)
             yield opening + json.dumps(row, allow_nan=False)
             opening = ",\n"
     yield "[]\n" if opening == "[" else "]\n"
 
 
 def _rows_of_columns(columns, *, single):
-    """Return step, wall time and values of each row; of a scalar as float32, which prints as it was written."""
-    values = columns.values.astype(np.float32) if single else columns.values
-    return zip(columns.steps.tolist(), columns.walls.tolist(), values, strict=True)
+    """Return step, wall time and values of each row; a scalar as the shortest number that is its float32."""
+    values = columns.values.astype(np.float32).astype(str).astype(float) if single else columns.values
+    return zip(columns.steps.tolist(), columns.walls.tolist(), values.tolist(), strict=True)
 
 
 def _rows_of_frames(kind, frames):
@@ -108,13 +108,13 @@ def _rows_of_frames(kind, frames):
 def _points(kind, array):
     """Yield the points of one moment."""
     if kind == "density":
-        yield from array.T
+        yield from array.T.tolist()
     elif kind == "plane":
-        for i, b in enumerate(array[1:, 0], 1):
-            for j, a in enumerate(array[0, 1:], 1):
-                yield (a, b, array[i, j])
+        a = array[0, 1:].tolist()
+        for b, *losses in array[1:].tolist():
+            yield from ((at, b, loss) for at, loss in zip(a, losses, strict=True))
     else:
-        yield from array
+        yield from array.tolist()
 
 
 def _frame_names(series, frames):
