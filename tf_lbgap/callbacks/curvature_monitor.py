@@ -97,6 +97,7 @@ class CurvatureMonitor(Monitor):
             and flags, and `curvature/density`.
         at_start: Whether to measure before the first update of a fit, too.
         prefix: Put before names and tags, to tell two such monitors apart.
+        measured: More on what is measured, for captions: a dict such as `{"data": "digits"}`.
         **options: `regularization`, `variables`, `loss_weights`, `chunk_size` of `curvature.HessianOperator`.
 
     Raises:
@@ -128,6 +129,7 @@ class CurvatureMonitor(Monitor):
         seed=0,
         at_start=False,
         prefix="",
+        measured=None,
         **options,
     ):
         super().__init__(
@@ -140,6 +142,7 @@ class CurvatureMonitor(Monitor):
             log_dir=log_dir,
             at_start=at_start,
             prefix=prefix,
+            measured=measured,
             **options,
         )
         check_whole(1, k=k)

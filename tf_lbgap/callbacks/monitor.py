@@ -12,9 +12,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_lbgap.callbacks import learning_rate as rates
 from tf_lbgap.callbacks import sample
 from tf_lbgap.callbacks.cadence import Budget, Epochs, cadence_of
+from tf_lbgap.callbacks.described import described, name_of_loss
 from tf_lbgap.callbacks.stream import fit_arguments
 from tf_lbgap.callbacks.summaries import Summaries, call_when_steps_end
 from tf_lbgap.curvature import LossSurface
@@ -36,6 +36,7 @@ class Monitor(keras.callbacks.Callback):
         log_dir: Where to write summaries for TensorBoard.
         at_start: Whether to measure before the first update of a fit, too.
         prefix: Put before the names in the logs and the tags, so that two monitors of one kind do not clash.
+        measured: More on what is measured, for captions: a dict such as `{"data": "digits"}`.
         **options: `regularization`, `variables`, `loss_weights`, `chunk_size`.
 
     Attributes:
@@ -56,6 +57,7 @@ class Monitor(keras.callbacks.Callback):
         log_dir=None,
         at_start=False,
         prefix="",
+        measured=None,
         **options,
     ):
         super().__init__()
@@ -69,6 +71,7 @@ class Monitor(keras.callbacks.Callback):
         self.batches, self.loss = sample.readable_again(batches), loss
         self.subsets, self.batch_normalization = int(subsets), checked_mode(batch_normalization)
         self.log_dir, self.at_start, self.prefix, self.options = log_dir, at_start, prefix, options
+        self.measured = dict(measured or {})
         self._cadence = cadence_of(every, max_overhead)
         self.history, self.seconds, self.tracing_seconds = [], 0.0, 0.0
         self._subject = self._parts = self._summaries = None
@@ -280,13 +283,13 @@ class Monitor(keras.callbacks.Callback):
     def _all_described(self):
         """What was measured, for captions; a tag keeps that of its first measurement."""
         return {
-            "model": self.model.name,
-            "loss": _name_of(self._wanted[1]),
-            "optimizer": type(rates.innermost(self.model.optimizer)).__name__,
+            **described(self.model),
+            "loss": name_of_loss(self._wanted[1]),
             "examples": self._num_examples,
             "subsets": self.subsets,
             "batch_normalization": self.batch_normalization,
             **self._description(),
+            **self.measured,
         }
 
     # Cost.
@@ -399,12 +402,6 @@ class Monitor(keras.callbacks.Callback):
         if key not in self._warned:
             self._warned.add(key)
             warnings.warn(f"{type(self).__name__}: {message}", stacklevel=2)
-
-
-def _name_of(loss):
-    if isinstance(loss, (str, type(None))):
-        return str(loss)
-    return getattr(loss, "__name__", None) or type(loss).__name__
 
 
 def check_whole(least, **numbers):

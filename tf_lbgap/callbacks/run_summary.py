@@ -10,6 +10,7 @@ import keras
 
 from tf_lbgap import scaling
 from tf_lbgap.callbacks import learning_rate as rates
+from tf_lbgap.callbacks.described import described
 from tf_lbgap.callbacks.learning_rate_scheduler import LearningRateScheduler
 from tf_lbgap.callbacks.monitor import check_whole
 from tf_lbgap.callbacks.stream import check_batches, fit_arguments
@@ -181,10 +182,7 @@ class RunSummary(keras.callbacks.Callback):
     # What is written.
 
     def _described(self):
-        about = {
-            "model": self.model.name,
-            "optimizer": type(rates.innermost(self.model.optimizer)).__name__,
-        }
+        about = described(self.model)
         if self._where.num_examples:
             about["examples"] = self._where.num_examples
         return {**about, **(self.measured or {})}

@@ -57,6 +57,7 @@ class SharpnessMonitor(Monitor):
         log_dir: Where to write for TensorBoard.
         at_start: Whether to measure before the first update of a fit, too.
         prefix: Put before names and tags, to tell two such monitors apart.
+        measured: More on what is measured, for captions: a dict such as `{"data": "digits"}`.
         **options: `regularization`, `variables`, `loss_weights`, `chunk_size` of `curvature.HessianOperator`.
 
     Raises:
@@ -77,6 +78,7 @@ class SharpnessMonitor(Monitor):
         log_dir=None,
         at_start=False,
         prefix="",
+        measured=None,
         **options,
     ):
         super().__init__(
@@ -89,6 +91,7 @@ class SharpnessMonitor(Monitor):
             log_dir=log_dir,
             at_start=at_start,
             prefix=prefix,
+            measured=measured,
             **options,
         )
         self.measures = _measures(measures)

@@ -32,7 +32,7 @@ class Summaries:
     def __init__(self, log_dir):
         path = os.fspath(log_dir)
         self._path = path if "://" in path else os.path.abspath(path)
-        if self._path not in _open:
+        if self._path not in _open or not os.path.isdir(self._path):  # somebody may have removed it
             _open[self._path] = [Writer(self._path), 0]
         shared = _open[self._path]
         shared[1] += 1
@@ -51,13 +51,21 @@ class Summaries:
 
     def close(self):
         """Leave the writer to the others, or close it."""
-        shared = _open[self._path]
+        shared = _open.get(self._path)
+        if shared is None or shared[0] is not self.writer:
+            return  # closed for all
         shared[1] -= 1
         if shared[1]:
             self.flush()
         else:
+            self.close_for_all()
+
+    def close_for_all(self):
+        """Close the writer, whoever uses it, as after a `fit` that raised and does not go on."""
+        shared = _open.get(self._path)
+        if shared is not None and shared[0] is self.writer:
             del _open[self._path]
-            self.writer.close()
+        self.writer.close()
 
 
 def call_when_steps_end(function):
