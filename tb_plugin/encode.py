@@ -26,5 +26,8 @@ def number(value):
 
 
 def dumps(document):
-    """Return JSON text; a NaN that no one encoded is an error here and not in the browser."""
-    return json.dumps(document, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    """Return JSON text; a NaN that no one encoded is an error here and not in the browser.
+
+    It is ASCII, since names of files, and so of runs, may hold characters that no UTF-8 has.
+    """
+    return json.dumps(document, allow_nan=False, separators=(",", ":"))

@@ -15,6 +15,7 @@ tensor. A reader knows every version up to `VERSION`; fields are added to a vers
 | trajectory  | float64 [N, 5]: step, a, b, explained_a, explained_b                                 |
 """
 
+import functools
 import json
 from dataclasses import dataclass, field
 
@@ -75,14 +76,16 @@ def content(kind, *, columns=(), unit="", which=None, measured=None):
     return encoded
 
 
+@functools.lru_cache(4096)
 def parse(encoded):
     """Return the `Content` of a tag; never raises, whatever the bytes are."""
     try:
-        fields = json.loads(bytes(encoded).decode())
+        fields = json.loads(bytes(encoded).decode(), parse_constant=str, parse_float=_finite)
+        json.dumps(fields)  # what is nested too deeply to be passed on fails here
         version, kind = fields["version"], fields["kind"]
     except (ValueError, TypeError, KeyError, RecursionError):
         return Content("unknown", note=UNREADABLE)
-    if not isinstance(version, int) or version < 1:
+    if type(version) is not int or version < 1:
         return Content("unknown", note=UNREADABLE)
     if version > VERSION or kind not in KINDS:
         return Content("unknown", note=NEWER)
@@ -94,6 +97,11 @@ def parse(encoded):
         which=which if which in WHICH else None,
         measured=measured if isinstance(measured, dict) else {},
     )
+
+
+def _finite(text):
+    """Return a number, or its text if it overflows: no infinity gets into an answer."""
+    return float(text) if abs(float(text)) < float("inf") else text
 
 
 def summary_metadata(encoded, *, description="", scalar=False):

@@ -338,6 +338,6 @@ def _batched(lines):
         batch.append(line)
         size += len(line)
         if size > 2**16:
-            yield "".join(batch).encode()
+            yield "".join(batch).encode(errors="replace")
             batch, size = [], 0
-    yield "".join(batch).encode()
+    yield "".join(batch).encode(errors="replace")
