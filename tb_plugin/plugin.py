@@ -15,6 +15,11 @@ from tb_plugin.encode import dumps, number, numbers
 from tb_plugin.reader import Reader, Unreadable
 
 MAX_MOMENTS = 500  # columns of a heat map
+_AXES = {
+    "progress/epochs": "epochs",
+    "progress/examples": "examples",
+    "generalization/train_loss": "train_loss",
+}
 
 
 class LbgapPlugin(base_plugin.TBPlugin):
@@ -70,7 +75,11 @@ class LbgapPlugin(base_plugin.TBPlugin):
         points = parameters.whole(given, "points", 1000, 2, parameters.MAX_POINTS)
         bounds = parameters.bounds(given, "steps")
         answers = _Answers("series")
-        for run, wanted in self._wanted(ctx, experiment, given, answers):
+        pairs = self._wanted(ctx, experiment, given)
+        axes = {(run.name, tag): run.series[tag] for run, _ in pairs for tag in _AXES if tag in run.series}
+        needed = axes | {(wanted.run, wanted.tag): wanted for _, wanted in pairs}
+        self._reader.warm(self._reader.columns, ctx, experiment, needed.values())
+        for run, wanted in pairs:
             try:
                 columns = self._reader.columns(ctx, experiment, wanted)
             except Unreadable as problem:
@@ -83,7 +92,9 @@ class LbgapPlugin(base_plugin.TBPlugin):
     def frames_impl(self, ctx, experiment, given):
         """Return which moments densities, lines, planes and trajectories have; `given` has "runs" and "tags"."""
         answers = _Answers("frames")
-        for run, wanted in self._wanted(ctx, experiment, given, answers):
+        pairs = self._wanted(ctx, experiment, given)
+        self._reader.warm(self._reader.frames, ctx, experiment, [wanted for _, wanted in pairs])
+        for run, wanted in pairs:
             try:
                 moments = self._reader.frames(ctx, experiment, wanted)
             except Unreadable as problem:
@@ -143,12 +154,14 @@ class LbgapPlugin(base_plugin.TBPlugin):
     def table_impl(self, ctx, experiment, given):
         """Return the last values of the runs in `given["runs"]`, a row each."""
         found = self._reader.catalog(ctx, experiment)
+        names = [name for name in parameters.strings(given, "runs", parameters.MAX_RUNS) if name in found]
+        needed = [series for name in names for series in table.sources(found[name]).values()]
+        self._reader.warm(self._reader.last, ctx, experiment, needed)
         rows, problems = [], []
-        for name in parameters.strings(given, "runs", parameters.MAX_RUNS):
-            if name in found:
-                cells, unread = table.row(self._reader, ctx, experiment, found[name])
-                rows.append(cells)
-                problems += [{"run": name, "tag": tag, "message": message} for tag, message in unread]
+        for name in names:
+            cells, unread = table.row(self._reader, ctx, experiment, found[name])
+            rows.append(cells)
+            problems += [{"run": name, "tag": tag, "message": message} for tag, message in unread]
         return {"columns": list(table.COLUMNS), "rows": rows, "errors": problems}
 
     def export_csv_impl(self, ctx, experiment, given):
@@ -173,15 +186,17 @@ class LbgapPlugin(base_plugin.TBPlugin):
             if not only_tags or each.tag in only_tags
         ]
 
-    def _wanted(self, ctx, experiment, given, answers):
-        """Yield run and series for each wanted (run, tag) that exists."""
+    def _wanted(self, ctx, experiment, given):
+        """Return a list of pairs (run, series), one for each wanted (run, tag) that exists."""
         wanted_runs = parameters.strings(given, "runs", parameters.MAX_RUNS)
         wanted_tags = parameters.strings(given, "tags", parameters.MAX_TAGS)
         found = self._reader.catalog(ctx, experiment)
-        for name in wanted_runs:
-            for tag in wanted_tags:
-                if name in found and tag in found[name].series:
-                    yield found[name], found[name].series[tag]
+        return [
+            (found[name], found[name].series[tag])
+            for name in wanted_runs
+            for tag in wanted_tags
+            if name in found and tag in found[name].series
+        ]
 
     def _one(self, ctx, experiment, given):
         """Return the run and the series that "run" and "tag" name."""
@@ -231,9 +246,7 @@ class LbgapPlugin(base_plugin.TBPlugin):
             steps,
             walls,
             start=run.start,
-            epochs=of("progress/epochs"),
-            examples=of("progress/examples"),
-            train_loss=of("generalization/train_loss"),
+            **{axis: of(tag) for tag, axis in _AXES.items()},
             steps_are_epochs=wanted.by_keras,
         )
 

@@ -1,9 +1,14 @@
 """Reading: what the tags hold, through TensorBoard's data provider, one (run, tag) at a time and kept in a cache.
 
 One at a time, because one bad record fails the whole call it is in, and because the data server refuses an answer
-of more than 256 MB.
+of more than 256 MB. A call mostly waits (20 to 40 ms for an answer of more than a packet, whatever its size), so what
+a request needs is read by several threads at once.
 """
 
+import contextlib
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +18,10 @@ from tb_plugin import catalog, columns, metadata
 from tb_plugin.cache import Cache
 
 ALL = 10**9  # "downsample" is required, and 0 would mean none
+THREADS = 8
+CATALOG_SECONDS = (
+    1.0  # a page asks several routes at once; TensorBoard itself looks for new data every 5 seconds
+)
 MAX_FRAMES_BYTES = 96 * 2**20  # of one tag; more moments are thinned out
 
 
@@ -48,10 +57,34 @@ class Reader:
     def __init__(self, data_provider, cache=None):
         self._provider = data_provider
         self._cache = Cache() if cache is None else cache
+        self._threads = ThreadPoolExecutor(THREADS, "lbgap-reader")
+        self._catalog_lock = threading.Lock()
+        self._catalog = None  # (experiment, when it was read, runs)
 
     def catalog(self, ctx, experiment):
-        """Return the runs by name, see `catalog.read`."""
-        return catalog.read(self._provider, ctx, experiment)
+        """Return the runs by name, at most a second old; see `catalog.read`."""
+        with self._catalog_lock:
+            last = self._catalog
+            if last is None or last[0] != experiment or time.monotonic() - last[1] > CATALOG_SECONDS:
+                runs = catalog.read(self._provider, ctx, experiment)
+                self._catalog = last = (experiment, time.monotonic(), runs)
+            return last[2]
+
+    def warm(self, read, ctx, experiment, wanted):
+        """Read several series into the cache at once.
+
+        Args:
+            read: `columns`, `last` or `frames` of this reader.
+            ctx: Context of the request.
+            experiment: Its experiment id.
+            wanted: Series; what cannot be read raises when it is asked for again.
+        """
+
+        def try_to(series):
+            with contextlib.suppress(Unreadable):
+                read(ctx, experiment, series)
+
+        list(self._threads.map(try_to, wanted))
 
     def columns(self, ctx, experiment, series):
         """Return the `Columns` of a series of kind scalar or eigenvalues.

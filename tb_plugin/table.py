@@ -21,21 +21,29 @@ COLUMNS = ("run", "group", "seed", *_TAGS, "updates", "seconds")
 _NO_SHARPNESS = ("sharpness/top_eigenvalue", "sharpness/edge_of_stability")
 
 
+def sources(run):
+    """Return the series that the cells of a run are read from, a dict by column."""
+    found = {}
+    for column, tags in _TAGS.items():
+        if column == "sharpness":
+            tags = (*tags, *(t for t in run.series if t.startswith("sharpness/") and t not in _NO_SHARPNESS))
+        series = next((run.series[tag] for tag in tags if tag in run.series), None)
+        if series is not None:
+            found[column] = series
+    return found
+
+
 def row(reader, ctx, experiment, run):
     """Return the row of a run as a dict by column, and a list of (tag, message) of what cannot be read.
 
     What is unknown is None. `updates` is the greatest step of any tag that counts updates.
     """
     group, seed = group_and_seed(run.name)
-    cells, problems = {"run": run.name, "group": group, "seed": seed}, []
-    for column, tags in _TAGS.items():
-        if column == "sharpness":
-            tags = (*tags, *(t for t in run.series if t.startswith("sharpness/") and t not in _NO_SHARPNESS))
-        series = next((run.series[tag] for tag in tags if tag in run.series), None)
+    cells, problems = {"run": run.name, "group": group, "seed": seed} | dict.fromkeys(_TAGS), []
+    for column, series in sources(run).items():
         try:
-            cells[column] = None if series is None else _last_finite(reader, ctx, experiment, series)
+            cells[column] = _last_finite(reader, ctx, experiment, series)
         except Unreadable as problem:
-            cells[column] = None
             problems.append((series.tag, str(problem)))
     own = [series for series in run.series.values() if not series.by_keras]
     cells["updates"] = max((series.max_step for series in own), default=None)

@@ -9,6 +9,7 @@ import time
 
 from tensorboard import program
 from tensorboard.backend import application
+from tensorboard.context import RequestContext
 from tensorboard.plugins.core import core_plugin
 from werkzeug.test import Client
 
@@ -23,12 +24,10 @@ class Served:
 
     Args:
         app: WSGI application.
-        ingester: Reads the log directory.
     """
 
-    def __init__(self, app, ingester):
+    def __init__(self, app):
         self._client = Client(app)
-        self.data_provider = ingester.data_provider
 
     def request(self, method, path, **options):
         """Return the response to a request; the path is relative to the plugin's, or starts with a slash."""
@@ -83,21 +82,23 @@ def served(log_dir, *, load_fast="false", flags=(), plugins=()):
         app = application.TensorBoardWSGIApp(
             tensorboard.flags, tensorboard.plugin_loaders, ingester.data_provider
         )
-        client = Served(app, ingester)
+        client = Served(app)
         if load_fast == "true":
-            _settle(client)
+            _settle(ingester.data_provider)
         yield client
     finally:
         if load_fast == "true":
             ingester._stdin_handle.close()  # the data server ends when nobody holds its input
 
 
-def _settle(client):
+def _settle(provider):
     """Wait until the data server has read what there is: it does so beside answering, and does not say when it is done."""
-    unchanged, last, end = 0, None, time.monotonic() + 20
+    ctx, unchanged, last, end = RequestContext(), 0, None, time.monotonic() + 20
     while unchanged < 3 and time.monotonic() < end:
         time.sleep(0.05)
-        now = [client.text("/data/runs"), client.text("runs")]
+        now = [provider.list_runs(ctx, experiment_id="")]
+        for listing in (provider.list_scalars, provider.list_tensors):
+            now.append(listing(ctx, experiment_id="", plugin_name="lbgap"))
         # An empty directory settles, too, but needs longer to be believed.
-        unchanged = unchanged + (1 if json.loads(now[0]) else 0.1) if now == last else 0
+        unchanged = unchanged + (1 if now[0] else 0.1) if now == last else 0
         last = now
