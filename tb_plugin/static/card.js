@@ -18,7 +18,7 @@ export function makeCard(panel, {controls, exportAs, resetZoom, skip}) {
   const plot = element("div", {class: "plot", id: `plot-${panel.id}`});
   const stage = element("div", {class: "stage", tabindex: "0", role: "img", "aria-label": panel.title}, plot);
   const table = element("div", {class: "table"});
-  const message = element("div", {class: "message", role: "status", hidden: true});
+  const message = element("div", {class: "message", role: "status", hidden: true, style: `min-height:${panel.roughHeight || 380}px`});
   const keys = element("ul", {class: "keys", "aria-label": "Key"});
   const notes = element("p", {class: "notes", role: "status"});
   const errors = element("ul", {class: "errors", role: "alert", hidden: true});
@@ -48,6 +48,7 @@ export function makeCard(panel, {controls, exportAs, resetZoom, skip}) {
     },
     /** Nothing to draw: why, and what to type. */
     setEmpty(text, code = []) {
+      message.style.minHeight = ""; // nothing will come that needs the room
       say(message, text, ...code.map((line) => element("code", {}, line)));
       show(message);
       [keys, notes].forEach((node) => fill(node));

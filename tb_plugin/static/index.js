@@ -38,13 +38,15 @@ export function render() {
 function startPage(source, view, inReport) {
   const colours = runColours();
   const match = openMatcher();
-  const state = {runs: [], matched: new Set()};
+  const state = {runs: null, matched: new Set()};
   const page = {
     view, store: openStore(source), isDark, tooltip: element("div", {class: "tooltip", role: "status", hidden: true}),
-    allRuns: () => state.runs.map((run) => ({...run, colour: colours.of(run, isDark())})),
+    isReady: () => state.runs !== null,
+    allRuns: () => (state.runs || []).map((run) => ({...run, colour: colours.of(run, isDark())})),
     matched: () => page.allRuns().filter((run) => state.matched.has(run.run)),
     runs: () => page.matched().filter((run) => !hiddenRuns(view).has(run.run)),
   };
+  Object.assign(page, firstFirst(PANELS[0].id));
   const panels = startPanels(page);
   const sidebar = makeSidebar(page);
   const banner = element("p", {class: "banner", role: "alert", hidden: true});
@@ -55,7 +57,7 @@ function startPage(source, view, inReport) {
   const refreshAll = () => panels.forEach((panel) => panel.refresh());
 
   async function refilter() {
-    const {names, message} = await match(view.get("filter"), state.runs.map((run) => run.run));
+    const {names, message} = await match(view.get("filter"), page.allRuns().map((run) => run.run));
     state.matched = new Set(names);
     sidebar.refresh(message);
   }
@@ -98,6 +100,16 @@ function startPage(source, view, inReport) {
   toolbar.refresh();
   fill(document.body, toolbar.node, element("div", {class: "page"}, sidebar.node, main), page.tooltip);
   reload();
+}
+
+/** Lets the other panels wait until the first one shows something. */
+function firstFirst(first) {
+  let open = null;
+  const gate = new Promise((resolve) => { open = resolve; });
+  return {
+    turn: (id) => (id === first ? Promise.resolve() : gate),
+    done: (id) => id === first && open(),
+  };
 }
 
 function startPanels(page) {

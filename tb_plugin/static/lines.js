@@ -132,7 +132,7 @@ export function tracesOf(line, style, smoothing = 0) {
   traces.push({
     ...common, y: line.y, name: plain(cut(line.name, 60)), mode: few ? "lines+markers" : "lines", line: ink,
     marker: {size: 4, color: ink.color}, showlegend: Boolean(style.legend), connectgaps: false,
-    meta: {part: "value", run: line.name, column: style.column, colour: line.colour, low: line.low, high: line.high},
+    meta: {part: "value", run: line.name, column: style.column, colour: line.colour, low: line.low, high: line.high, open: line.open},
   });
   if (line.lost && line.lost.length) traces.push(lostMarks(line, common));
   return traces;

@@ -31,18 +31,18 @@ export function tickText(value) {
   return `${digit === 1 ? "" : `${digit}·`}10<sup>${String(exponent).replace("-", "−")}</sup>`;
 }
 
-/** The least and greatest value above 0 that traces have on an axis ("xaxis2"), null without any. */
-export function positiveExtent(traces, name) {
+/** The least and greatest value (above 0 for a log axis) that traces have on an axis ("xaxis2"), null without any. */
+export function extentOf(traces, name, log) {
   const letter = name[0];
   const id = name.replace("axis", "");
-  let [low, high] = [Infinity, 0];
+  let [low, high] = [Infinity, -Infinity];
   for (const trace of traces) {
     if ((trace[`${letter}axis`] || letter) !== id) continue;
     for (const value of trace[letter] || []) {
-      if (!(value > 0) || !Number.isFinite(value)) continue;
+      if (value === null || !Number.isFinite(value) || (log && value <= 0)) continue;
       if (value < low) low = value;
       if (value > high) high = value;
     }
   }
-  return high > 0 ? [low, high] : null;
+  return low <= high ? [low, high] : null;
 }

@@ -13,10 +13,11 @@ import {attachTooltip} from "./tooltip.js";
 import {parseZoom, zoomAfter, zoomText} from "./zoom.js";
 
 const GLOBAL = ["x", "xscale", "smoothing", "seeds"]; // what every panel follows
-const REDRAW_MS = 300; // between drawings while groups of runs arrive
+const REDRAW_MS = 300; // at least, between drawings while groups of runs arrive
 
 /**
- * Starts a panel. `page` = {view, store, runs(): the visible runs with colours, isDark(), tooltip: its box}.
+ * Starts a panel. `page` = {view, store, runs(): the visible runs with colours, allRuns(), isReady(): whether the runs are
+ * known, isDark(), tooltip: its box, turn(id): a promise to wait for before loading, done(id): to say that something is drawn}.
  * Returns {section, refresh(), redraw()}.
  */
 export function startPanel(panel, page, skip) {
@@ -37,7 +38,7 @@ export function startPanel(panel, page, skip) {
 
   async function refresh() {
     dirty = true;
-    if (!seen || !isShown()) return;
+    if (!seen || !isShown() || !page.isReady()) return;
     dirty = false;
     if (loading) loading.abort();
     const mine = new AbortController();
@@ -47,6 +48,8 @@ export function startPanel(panel, page, skip) {
     if (!able.length) return void showEmpty(asked);
     controls.refresh({...asked, runs: able}, null);
     card.setBusy(true);
+    await page.turn(panel.id);
+    if (mine.signal.aborted) return;
     try {
       await load({...asked, runs: able, signal: mine.signal}, mine);
     } catch (problem) {
@@ -55,23 +58,25 @@ export function startPanel(panel, page, skip) {
       if (!figure) card.setEmpty("This panel could not be loaded.");
     }
     if (loading === mine) card.setBusy(false);
+    page.done(panel.id);
   }
 
   async function load(asked, mine) {
-    let last = -Infinity;
-    let part = null;
-    for await (part of panel.load(store, asked)) {
+    let next = 0; // when to draw again: drawing should take no more than a third of the time
+    for await (const part of panel.load(store, asked)) {
       if (mine.signal.aborted) return;
       data = part;
-      if (performance.now() - last < REDRAW_MS) continue;
+      const start = performance.now();
+      if (start < next) continue;
       await redraw();
-      last = performance.now();
+      next = performance.now() + Math.max(REDRAW_MS, 2 * (performance.now() - start));
     }
     if (!mine.signal.aborted) await redraw();
   }
 
   function showEmpty(asked) {
     [data, figure] = [null, null];
+    page.done(panel.id);
     card.setErrors([]);
     card.setBusy(false);
     const hidden = page.allRuns().some(panel.has) && !asked.runs.some(panel.has);
@@ -94,6 +99,7 @@ export function startPanel(panel, page, skip) {
     card.setDrawn(figure, Boolean(panel.table));
     if (panel.table) drawTable(fresh, now);
     await draw(card.plot, figure);
+    page.done(panel.id);
     if (!tooltip) listenToPlot();
   }
 

@@ -2,10 +2,10 @@
 // are in pixels here and in shares of the figure in Plotly, so that text never meets text at any width.
 
 import {plain} from "./format.js";
-import {logTicks, positiveExtent} from "./logticks.js";
+import {extentOf, logTicks} from "./logticks.js";
 import {FONT, inks} from "./theme.js";
 
-const MARGIN = {l: 56, r: 18, t: 30, b: 42};
+const MARGIN = {l: 50, r: 18, t: 30, b: 42};
 const GAP_X = 68; // room for tick labels
 const GAP_Y = 76; // room for an x axis with its title, and the title of the pane below
 export const X_TITLES = {
@@ -45,6 +45,7 @@ export function paneLayout(rows, look, {traces = [], height = 240, right = 0} = 
       layout.annotations.push(paneTitle(pane, domain, ink));
     });
   });
+  fitX(layout, traces);
   applyZoom(layout, look.zoom || {});
   writeLogTicks(layout, traces);
   return layout;
@@ -78,6 +79,23 @@ function paneTitle(pane, domain, ink) {
   };
 }
 
+/** Time axes end where the data do: Plotly would leave room for marks. Axes that zoom together share their ends. */
+function fitX(layout, traces) {
+  const names = Object.keys(layout).filter((name) => /^xaxis/.test(name) && layout[name].fit);
+  const leader = (name) => layout[name].matches || name.replace("axis", "");
+  for (const name of names) {
+    const {fit, type} = layout[name];
+    delete layout[name].fit;
+    const ends = names.filter((other) => leader(other) === leader(name)).map((other) => extentOf(traces, other, type === "log"));
+    const known = ends.filter(Boolean).flat();
+    if (!known.length) continue;
+    const scaled = [Math.min(...known), Math.max(...known)].map((end) => (type === "log" ? Math.log10(end) : end));
+    const pad = 0.01 * (scaled[1] - scaled[0]) || 0.5;
+    const range = [scaled[0] - pad, scaled[1] + pad];
+    layout[name].range = fit === "reversed" ? range.reverse() : range;
+  }
+}
+
 /** Ranges chosen by the reader, `{xaxis: [low, high], ...}` in data units. */
 function applyZoom(layout, zoom) {
   for (const [name, range] of Object.entries(zoom)) {
@@ -91,7 +109,7 @@ function applyZoom(layout, zoom) {
 function writeLogTicks(layout, traces) {
   for (const [name, axis] of Object.entries(layout)) {
     if (!/^[xy]axis/.test(name) || axis.type !== "log") continue;
-    const found = axis.range ? axis.range.map((power) => 10 ** power) : positiveExtent(traces, name);
+    const found = axis.range ? axis.range.map((power) => 10 ** power) : extentOf(traces, name, true);
     if (found) Object.assign(axis, logTicks(Math.min(...found) / 1.1, Math.max(...found) * 1.1));
   }
 }
@@ -103,6 +121,6 @@ export function axesOf(n) {
 
 /** The x axis that the reader chose for the page. */
 export function pageAxis(look, x = look.x) {
-  const reversed = x === "train_loss" ? {autorange: "reversed"} : {};
-  return {title: X_TITLES[x], type: look.xscale, rangemode: "normal", ...reversed};
+  // Loss falls while training: turned round, time goes to the right as on the other axes.
+  return {title: X_TITLES[x], type: look.xscale, fit: x === "train_loss" ? "reversed" : "data"};
 }

@@ -11,7 +11,7 @@ const SEEDS = [
 
 /** Returns {node, refresh()}. `reload()` asks the server anew; `exportUrl(format)` is null in a report. */
 export function makeToolbar(view, {reload, exportUrl}) {
-  const selects = [["x", "Horizontal axis", AXES], ["xscale", "Scale", SCALES], ["seeds", "Seeds", SEEDS]].map(([key, label, options]) => {
+  const selects = [["x", "X axis", AXES], ["xscale", "Scale", SCALES], ["seeds", "Seeds", SEEDS]].map(([key, label, options]) => {
     const {box, select} = choice(label, (value) => view.set({[key]: value}));
     return {box, refresh: () => offer(select, options, view.get(key))};
   });

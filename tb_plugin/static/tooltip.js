@@ -14,12 +14,12 @@ export function tooltipRows(traces, x, log = false) {
   const rows = new Map();
   const columns = [];
   for (const trace of traces) {
-    const {run, column, colour, low, high} = trace.meta;
+    const {run, column, colour, low, high, open} = trace.meta;
     const i = nearest(trace, x, log);
     if (i < 0) continue;
     if (!columns.includes(column)) columns.push(column);
     if (!rows.has(run)) rows.set(run, {run, colour, x: trace.x[i], cells: {}});
-    rows.get(run).cells[column] = {value: trace.y[i], range: low && high ? [low[i], high[i]] : null};
+    rows.get(run).cells[column] = {value: trace.y[i], range: low && high ? [low[i], high[i]] : null, open: Boolean(open && open[i])};
   }
   const lead = columns.find((column) => !["train", "2 / rate"].includes(column)) ?? columns[0];
   const size = (row) => (row.cells[lead] ? row.cells[lead].value : -Infinity);
@@ -99,8 +99,14 @@ function heading(found, axis) {
   return element("p", {class: "at"}, `${X_TITLES[axis] || axis} ${number(at)}`);
 }
 
+/** "12.3", "12.3 [11, 14]" with a band, "12.3 ○" when it had not converged. */
+function cellText(cell) {
+  if (!cell) return "";
+  const range = cell.range ? ` [${number(cell.range[0])}, ${number(cell.range[1])}]` : "";
+  return `${number(cell.value)}${range}${cell.open ? " ○" : ""}`;
+}
+
 function tableOf({columns, rows}) {
-  const cellText = (cell) => (!cell ? "" : cell.range ? `${number(cell.value)} [${number(cell.range[0])}, ${number(cell.range[1])}]` : number(cell.value));
   const head = element("tr", {}, element("th", {}), ...columns.map((column) => element("th", {}, column)));
   const body = rows.map((row) => {
     const swatch = element("span", {class: "swatch", style: `background:${row.colour}`});

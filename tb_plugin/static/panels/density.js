@@ -120,10 +120,10 @@ export const density = {
     const range = [low, high].map((value) => symlog(value, threshold));
     const symlogAxis = {type: "linear", range, ...symlogTicks(low, high, threshold)};
     const heatPane = ({run, frame}) => ({
-      title: cut(run.run, 40), unit: `line: update ${number(frame.step)}`, x: pageAxis(look), y: symlogAxis,
+      title: cut(run.run, 40), unit: `line at update ${number(frame.step)}`, x: pageAxis(look), y: symlogAxis,
     });
     const unit = (tagsOf(data.runs, (tag) => tag.tag === data.tag)[0] || {}).unit;
-    const slicePane = {title: "Density at the line", unit: "log", x: {...symlogAxis, title: `eigenvalue (${eigenvalueUnit(unit)})`}, y: {type: "log", nticks: 4}};
+    const slicePane = {title: "Density at the line", unit: unit || "", x: {...symlogAxis, title: `eigenvalue (${eigenvalueUnit(unit)})`}, y: {type: "log", nticks: 4}};
     const last = sides.length + 1;
     const peak = Math.max(...sides.flatMap((side) => side.frame.density.filter(Number.isFinite)));
     slicePane.y.range = [Math.log10(peak) - 6, Math.log10(peak) + 0.3];

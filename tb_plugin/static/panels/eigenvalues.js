@@ -7,9 +7,10 @@
 import {linesOf, notesOf, openTally, summaryOf, tracesOf} from "../lines.js";
 import {loadLines, tagsOf} from "../load.js";
 import {axesOf, pageAxis, paneLayout} from "../panes.js";
-import {inks} from "../theme.js";
+import {faded, inks} from "../theme.js";
 
 const EDGE = "sharpness/edge_of_stability";
+const MOST_MARKS = 900; // hollow ones, in all
 const ALPHA = [1, 0.72, 0.55, 0.43, 0.34]; // of the first, second, ... line
 
 const isEigenvalues = (tag) => tag.kind === "eigenvalues";
@@ -39,39 +40,46 @@ function columnsOf(data, tag, most) {
   return Array.from({length: Math.min(most, Math.max(0, ...widths))}, (_, i) => `value_${i + 1}`);
 }
 
-/** Marks where a value had not converged: the number is a bound, not a measurement. */
-function hollow(data, look, tag, column, logY) {
-  const alpha = ALPHA[Number(column.split("_")[1]) - 1] || ALPHA[ALPHA.length - 1];
-  return data.runs.flatMap((run) => {
-    const one = data.series.find((other) => other.run === run.run && other.tag === tag);
-    const at = one ? one.columns.indexOf(column.replace("value", "converged")) : -1;
-    if (at < 0 || !one.x[look.x]) return [];
-    const values = one.values[one.columns.indexOf(column)];
-    const open = [...values.keys()].filter((i) => one.values[at][i] === 0 && Number.isFinite(values[i]) && (!logY || values[i] > 0));
-    if (!open.length) return [];
-    const marker = {symbol: "circle", size: 5, opacity: alpha, color: inks(look.dark).paper, line: {width: 1, color: run.colour}};
-    const x = open.map((i) => one.x[look.x][i]);
-    return [{
-      type: "scatter", mode: "markers", ...axesOf(1), x, y: open.map((i) => values[i]), marker, hoverinfo: "skip",
-      showlegend: false, legendgroup: run.run, meta: {part: "unconverged", run: run.run},
-    }];
-  });
+/** Says of each point of a line whether its value had not converged: a bound, then, and no measurement. */
+function withOpen(line, data, tag, column) {
+  const one = data.series.find((other) => other.run === line.name && other.tag === tag);
+  const at = one ? one.columns.indexOf(column.replace("value", "converged")) : -1;
+  return at < 0 ? line : {...line, open: one.values[at].map((flag) => flag === 0)};
+}
+
+/**
+ * Hollow marks at the values of a line that had not converged. Each mark is an element on the page, and there may be
+ * tens of thousands: where they are crowded, every n-th is shown. The tooltip marks all.
+ */
+function hollow(line, style, look, most) {
+  const [low, high] = look.zoom && look.zoom.xaxis ? look.zoom.xaxis : [-Infinity, Infinity];
+  const inView = (i) => line.x[i] >= low && line.x[i] <= high;
+  const open = [...line.x.keys()].filter((i) => line.open && line.open[i] && line.y[i] !== null && inView(i));
+  const shown = open.filter((_, i) => i % Math.ceil(open.length / most) === 0);
+  if (!shown.length) return [];
+  const outline = {width: 1, color: faded(line.colour, style.alpha)};
+  return [{
+    type: "scatter", mode: "markers", ...style.axes, x: shown.map((i) => line.x[i]), y: shown.map((i) => line.y[i]),
+    marker: {symbol: "circle", size: 5, color: inks(look.dark).paper, line: outline}, hoverinfo: "skip", showlegend: false,
+    legendgroup: line.name, meta: {part: "unconverged", run: line.name},
+  }];
 }
 
 /** The lines of one tag, first to last, with their hollow marks. */
 function bundle(data, look, tag, most, dash, tally) {
   const logY = look.option.scale === "log";
-  const traces = [];
-  const first = [];
-  columnsOf(data, tag.tag, most).forEach((column, i) => {
-    const lines = linesOf(data, look, {tag: tag.tag, column, logY}, tally);
-    if (i === 0) first.push(...lines);
+  const columns = columnsOf(data, tag.tag, most);
+  const marksPerLine = Math.max(4, Math.floor(MOST_MARKS / (columns.length * data.runs.length)));
+  const ranks = columns.map((column, i) => {
     const name = tag.which === "smallest" ? `λ min ${i + 1}` : `λ ${i + 1}`;
-    const style = {axes: axesOf(1), column: name, alpha: ALPHA[i] ?? ALPHA[ALPHA.length - 1], width: i ? 1.25 : 1.75, dash, legend: i === 0 && dash === "solid"};
-    traces.push(...lines.flatMap((line) => tracesOf(line, style, i ? 0 : look.smoothing)));
-    if (look.seeds === "separate") traces.push(...hollow(data, look, tag.tag, column, logY));
+    const alpha = ALPHA[i] ?? ALPHA[ALPHA.length - 1];
+    const style = {axes: axesOf(1), column: name, alpha, width: i ? 1.25 : 1.75, dash, legend: i === 0 && dash === "solid"};
+    const lines = linesOf(data, look, {tag: tag.tag, column, logY}, tally).map((line) => withOpen(line, data, tag.tag, column));
+    const traces = lines.flatMap((line) => tracesOf(line, style, i ? 0 : look.smoothing));
+    const marks = look.seeds === "separate" ? lines.flatMap((line) => hollow(line, style, look, marksPerLine)) : [];
+    return {lines, traces: [...traces, ...marks]};
   });
-  return {traces, first};
+  return {traces: ranks.flatMap((rank) => rank.traces), first: ranks.length ? ranks[0].lines : []};
 }
 
 function edge(data, look, tally) {

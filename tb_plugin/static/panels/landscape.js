@@ -76,7 +76,7 @@ function planePane({run, frame, way: taken}, n) {
   return {
     title: cut(run.run, 36), unit: `loss, update ${number(frame.step)}`,
     x: {title: `a${percent(explained[0])}`, type: "linear", constrain: "domain"},
-    y: {title: `b${percent(explained[1])}`, type: "linear", scaleanchor: axesOf(n).xaxis, constrain: "domain"},
+    y: {title: `b${percent(explained[1])}`, type: "linear", scaleanchor: axesOf(n).xaxis, constrain: "domain", constraintoward: "top"},
   };
 }
 
@@ -120,8 +120,10 @@ export const landscape = {
       ...data.planes.flatMap((plane, i) => [contour(plane, first + i, log), ...(plane.way ? way(plane, first + i, look) : [])]),
     ];
     const columns = look.width < 560 ? 1 : 2;
-    const layout = paneLayout([...inRows(lines, columns), ...inRows(planes, columns)], look, {traces, height: look.width < 560 ? 220 : 250, right: 56});
-    layout.coloraxis = lossScale(look, log, lines.length, planes.length);
+    const oneRow = look.width > 1100;
+    const rows = oneRow ? [[...lines, ...planes]] : [...inRows(lines, columns), ...inRows(planes, columns)];
+    const layout = paneLayout(rows, look, {traces, height: 240, right: planes.length ? 56 : 0});
+    layout.coloraxis = lossScale(look, log, planes.length ? (oneRow ? 1 : inRows(planes, columns).length / rows.length) : 1);
     return {
       data: traces,
       layout,
@@ -132,9 +134,10 @@ export const landscape = {
   },
 };
 
-function lossScale(look, log, numLines, numPlanes) {
+/** `share` of the figure's height is the planes'. */
+function lossScale(look, log, share) {
   const ink = inks(look.dark);
-  const bar = {thickness: 8, len: numLines && numPlanes ? 0.44 : 1, y: 0, yanchor: "bottom", x: 1, xpad: 14, outlinewidth: 0, tickfont: {size: 11, color: ink.soft}};
+  const bar = {thickness: 8, len: Math.min(1, share) * 0.92, y: 0, yanchor: "bottom", x: 1, xpad: 14, outlinewidth: 0, tickfont: {size: 11, color: ink.soft}};
   // Heights are logarithms on a log scale: write the losses themselves.
   const decades = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000, 10000];
   const ticks = log ? {tickvals: decades.map(Math.log10), ticktext: decades.map(String)} : {};
