@@ -52,6 +52,25 @@ export function onTheme(callback) {
   if (outer) new MutationObserver(callback).observe(outer.document.body, {attributes: true, attributeFilter: ["class"]});
 }
 
+/**
+ * The rules with which the page around us loads a font family, with full addresses; none if it did not load, as under
+ * a path prefix, which TensorBoard's own rules forget.
+ */
+export function hostFont(family) {
+  const outer = parentWindow();
+  if (!outer || ![...outer.document.fonts].some((font) => font.status === "loaded" && font.family.includes(family))) return "";
+  const rules = [...outer.document.styleSheets].flatMap((sheet) => {
+    try {
+      return [...sheet.cssRules];
+    } catch {
+      return []; // a sheet of another host
+    }
+  });
+  const wanted = rules.filter((rule) => rule instanceof outer.CSSFontFaceRule && rule.style.getPropertyValue("font-family").includes(family));
+  const full = (_, quoted) => `url("${new URL(quoted, outer.location.href).href}")`;
+  return wanted.map((rule) => rule.cssText.replace(/url\("?([^")]+)"?\)/g, full)).join("\n");
+}
+
 /** Our part of the address: {key: value} of what stands there as p.lbgap.<key>. */
 export function readAddress() {
   const outer = parentWindow() || window;
@@ -95,10 +114,12 @@ function rewriteHash(outer, changes) {
   const kept = outer.location.hash.slice(1).split("&").filter((part) => part && !mine.has(part.split("=")[0]));
   const added = Object.entries(changes).filter(([, value]) => value !== "");
   const parts = [...kept, ...added.map(([key, value]) => `${PREFIX}${key}=${encodeURIComponent(value)}`)];
+  // Spelled out: a bare "#..." would be relative to the page's <base>.
+  const address = `${outer.location.pathname}${outer.location.search}#${parts.join("&")}`;
   try {
-    outer.history.replaceState(outer.history.state, "", `#${parts.join("&")}`);
+    outer.history.replaceState(outer.history.state, "", address);
   } catch {
-    outer.location.replace(`#${parts.join("&")}`);
+    outer.location.replace(address);
   }
 }
 

@@ -5,7 +5,7 @@
 
 import {openSource, openStore} from "./data.js";
 import {element, fill} from "./elements.js";
-import {connect, isDark, isShown, on, onTheme} from "./host.js";
+import {connect, hostFont, isDark, isShown, on, onTheme} from "./host.js";
 import {startPanel} from "./panel.js";
 import {compare} from "./panels/compare.js";
 import {density} from "./panels/density.js";
@@ -28,7 +28,7 @@ export function render() {
   const inReport = Boolean(window.__lbgap_report);
   if (!inReport) {
     connect();
-    document.head.append(element("link", {rel: "stylesheet", href: "./static/style.css"}));
+    document.head.append(element("link", {rel: "stylesheet", href: "./static/style.css"}), element("style", {}, hostFont("Roboto")));
   }
   document.documentElement.lang = "en";
   plotly().catch(() => {}); // starts early; who draws hears of a failure

@@ -13,10 +13,15 @@ export function makeSidebar(page) {
     value: view.get("filter"),
   });
   let timer = null;
+  const apply = () => {
+    clearTimeout(timer);
+    view.set({filter: input.value || null});
+  };
   input.addEventListener("input", () => {
     clearTimeout(timer);
-    timer = setTimeout(() => view.set({filter: input.value}), 250);
+    timer = setTimeout(apply, 250);
   });
+  input.addEventListener("change", apply); // who leaves the field at once is not made to wait
   const everyone = element("input", {type: "checkbox", "aria-label": "All runs", onchange: () => tickAll(everyone.checked)});
   const total = element("span", {class: "total"});
   const list = element("ul", {class: "runs"});
