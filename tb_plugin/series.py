@@ -23,25 +23,27 @@ def thinned(steps, values, points):
     if n <= points:
         return np.arange(n)
     finite = np.isfinite(values)
-    picks = 2 * num_columns + int((~finite).any(axis=0).sum())
+    has_bad = not finite.all()
+    picks = 2 * num_columns + (int((~finite).any(axis=0).sum()) if has_bad else 0)
     num_buckets = max((points - 2) // picks, 1)
     edges = np.linspace(steps[0], steps[-1], num_buckets + 1)[1:-1]
     bucket = np.searchsorted(edges, steps, side="right")
-    kept = [0, n - 1]
-    for column, good in zip(values.T, finite.T, strict=True):
-        kept.extend(_first_extreme(np.where(good, column, -np.inf), bucket, good))
-        kept.extend(_first_extreme(np.where(good, -column, -np.inf), bucket, good))
-        bad = np.flatnonzero(~good)
-        kept.extend(bad[np.unique(bucket[bad], return_index=True)[1]])
-    return np.unique(kept)
-
-
-def _first_extreme(column, bucket, good):
-    """Return the index of the first greatest good value of each bucket that has one."""
     starts = np.flatnonzero(np.diff(bucket, prepend=-1))
-    greatest = np.repeat(np.maximum.reduceat(column, starts), np.diff(starts, append=column.size))
-    candidates = np.flatnonzero((column == greatest) & good)
-    return candidates[np.unique(bucket[candidates], return_index=True)[1]]
+    sizes = np.diff(starts, append=n)
+    kept = [np.array([0, n - 1])]
+    for reduceat, worst in ((np.maximum.reduceat, -np.inf), (np.minimum.reduceat, np.inf)):
+        comparable = np.where(finite, values, worst) if has_bad else values
+        extreme = np.repeat(reduceat(comparable, starts, axis=0), sizes, axis=0)
+        kept += [_first_of_each(bucket, column) for column in ((comparable == extreme) & finite).T]
+    if has_bad:
+        kept += [_first_of_each(bucket, column) for column in ~finite.T]
+    return np.unique(np.concatenate(kept))
+
+
+def _first_of_each(bucket, mask):
+    """Return the index of the first true entry in each bucket that has one."""
+    found = np.flatnonzero(mask)
+    return found[np.diff(bucket[found], prepend=-1) > 0]
 
 
 def within(steps, bounds):
