@@ -78,7 +78,7 @@ def test_arrows_have_no_circle():
 
 
 PLUGIN = PACKAGE.parent / "tb_plugin"
-WRITES = {"tb_plugin.summary", "tb_plugin.writer", "tb_plugin.records"}
+WRITES = {"tb_plugin.summary", "tb_plugin.writer"}
 
 
 def test_the_plugin_never_imports_the_package():

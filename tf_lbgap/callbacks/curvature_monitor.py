@@ -6,10 +6,10 @@ import warnings
 
 import numpy as np
 
-from tb_plugin.records import EIGENVALUE_UNIT
 from tf_lbgap.callbacks import learning_rate as rates
 from tf_lbgap.callbacks import stability
 from tf_lbgap.callbacks.monitor import Monitor, check_whole, mean_and_spread
+from tf_lbgap.callbacks.summaries import EIGENVALUE_UNIT
 from tf_lbgap.curvature import (
     FisherOperator,
     GaussNewtonOperator,

@@ -8,8 +8,8 @@ import math
 import numpy as np
 
 import tf_lbgap.sharpness
-from tb_plugin.records import EIGENVALUE_UNIT
 from tf_lbgap.callbacks.monitor import Monitor, mean_and_spread
+from tf_lbgap.callbacks.summaries import EIGENVALUE_UNIT
 from tf_lbgap.sharpness import Subject
 
 _UNITS = {

@@ -15,6 +15,7 @@ import time
 from tb_plugin.writer import Writer
 from tf_lbgap.callbacks.stream import fit_arguments
 
+EIGENVALUE_UNIT = "loss / weight²"
 PATIENCE = 10.0  # seconds that something written may be invisible
 _open = {}  # directory -> [writer, how many use it]
 

@@ -7,7 +7,7 @@ the results are the same numbers.
 
 import math
 
-from tb_plugin.records import EIGENVALUE_UNIT
+from tf_lbgap.callbacks.summaries import EIGENVALUE_UNIT
 
 _GENERALIZATION = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
 

@@ -69,5 +69,5 @@ def text_of(value):
         return f"{value:g}"
     if isinstance(value, dict):
         options = ", ".join(f"{key}={text_of(own)}" for key, own in value.items() if key != "call")
-        return f"{value['call']}({options})" if "call" in value else f"({options})"
+        return str(value.get("call", "")) + (f"({options})" if options else "")
     return f"[{', '.join(map(text_of, value))}]" if isinstance(value, (list, tuple)) else str(value)

@@ -36,11 +36,11 @@ def caption(figure, runs, listed):
 
 def subject(runs, listed):
     """Return sentences that name model, data, seeds, device, batch normalization and examples."""
-    known = [_of_experiment(run) for run in runs if run.experiment is not None]
+    told = [run for run in runs if run.rows]
+    known = [_of_experiment(run) for run in told]
     parts = known or [_of_tags(listed)]
     if len(parts) > 1 and any(part != parts[0] for part in parts):
-        named = [run.name for run in runs if run.experiment is not None]
-        return " ".join(f"{name}: {_sentence(part)}" for name, part in zip(named, parts, strict=True))
+        return " ".join(f"{run.name}: {_sentence(part)}" for run, part in zip(told, parts, strict=True))
     return _sentence(parts[0])
 
 
@@ -90,7 +90,18 @@ def _of_tags(listed):
         for tag in run["tags"]:
             for key, value in tag["measured"].items():
                 found.setdefault(key, {})[text_of(value)] = None
-    names = {"model": "Model", "batch_normalization": "batch normalization when measured"}
-    facts = {names.get(key, key): ", ".join(values) for key, values in found.items() if len(values) <= 12}
-    facts.setdefault("seeds", str(len({run["seed"] for run in listed["runs"] if run["seed"]}) or ""))
-    return facts
+    facts = {_NAMES.get(key, key): "" for key in _NAMES if key in found}  # these first
+    for key, values in found.items():
+        if key != "seed" and len(values) <= 12:
+            facts[_NAMES.get(key, key)] = ", ".join(values)
+    return {**facts, "seeds": str(len({run["seed"] for run in listed["runs"] if run["seed"]}) or "")}
+
+
+_NAMES = {
+    "model": "Model",
+    "data": "data",
+    "optimizer": "optimizer",
+    "device": "device",
+    "examples": "examples",
+    "batch_normalization": "batch normalization when measured",
+}
