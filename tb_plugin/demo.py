@@ -87,8 +87,9 @@ def write_run(run_dir, arm, seed, *, steps, points, start=0.0):
     """
     rng = np.random.default_rng([seed, *arm.name.encode()])
     history = list(_updates(arm, 128 * steps))
-    measured_at = set(np.unique(np.linspace(0, len(history) - 1, points).astype(int)))
-    moments = set(sorted(measured_at)[:: max((len(measured_at) - 1) // (MOMENTS - 1), 1)])
+    measured_at = _spread(np.arange(len(history)), points)
+    moments = set(_spread(measured_at, MOMENTS))
+    measured_at = set(measured_at)
     wall = _EPOCH_ZERO + start
     clock = [wall]
     top = 4.0 * rng.uniform(0.9, 1.1)
@@ -113,6 +114,12 @@ def write_run(run_dir, arm, seed, *, steps, points, start=0.0):
             "landscape/trajectory", [p[0] for p in path], [p[1:] for p in path], [0.71, 0.18], step=len(history),
             measured=MEASURED,
         )  # fmt: skip
+
+
+def _spread(entries, count):
+    """Return at most `count` of the entries, evenly spread, the first and the last among them."""
+    chosen = np.unique(np.linspace(0, len(entries) - 1, count).round().astype(int))
+    return [int(entries[i]) for i in chosen]
 
 
 def _updates(arm, total):

@@ -25,6 +25,11 @@ def number(value):
     return value if abs(value) != float("inf") else "Infinity" if value > 0 else "-Infinity"
 
 
+def as_written(values):
+    """Return float32 values as the float64 numbers that print as short: 0.1, not 0.10000000149011612."""
+    return np.asarray(values, np.float32).astype(str).astype(np.float64)
+
+
 def dumps(document):
     """Return JSON text; a NaN that no one encoded is an error here and not in the browser.
 

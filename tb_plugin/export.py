@@ -8,9 +8,7 @@ import csv
 import io
 import json
 
-import numpy as np
-
-from tb_plugin.encode import number
+from tb_plugin.encode import as_written, number
 from tb_plugin.frames import line_columns
 from tb_plugin.reader import Unreadable
 
@@ -94,8 +92,8 @@ def as_json(read):
 
 
 def _rows_of_columns(columns, *, single):
-    """Return step, wall time and values of each row; a scalar as the shortest number that is its float32."""
-    values = columns.values.astype(np.float32).astype(str).astype(float) if single else columns.values
+    """Return step, wall time and values of each row."""
+    values = as_written(columns.values) if single else columns.values
     return zip(columns.steps.tolist(), columns.walls.tolist(), values.tolist(), strict=True)
 
 

@@ -11,7 +11,7 @@ from tensorboard.plugins import base_plugin
 from werkzeug import wrappers
 
 from tb_plugin import assets, export, frames, metadata, parameters, runs, series, table
-from tb_plugin.encode import dumps, number, numbers
+from tb_plugin.encode import as_written, dumps, number, numbers
 from tb_plugin.reader import Reader, Unreadable
 
 MAX_MOMENTS = 500  # columns of a heat map
@@ -223,10 +223,11 @@ class LbgapPlugin(base_plugin.TBPlugin):
         steps, walls, values = columns.steps[rows], columns.walls[rows], columns.values[rows]
         kept = series.thinned(steps, values[:, : columns.num_values()], points)
         x = self._axes(ctx, experiment, run, wanted, steps[kept], walls[kept])
+        shown = as_written(values[kept]) if wanted.data_class == "scalar" else values[kept]
         return {
             "columns": list(columns.names),
             "x": _encoded(x),
-            "values": numbers(values[kept].T),
+            "values": numbers(shown.T),
             "num_points": int(steps.size),
             "hidden": int(steps.size - kept.size),
         }

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tb_plugin.encode import number
+from tb_plugin.encode import as_written, number
 from tb_plugin.reader import Unreadable
 from tb_plugin.runs import group_and_seed
 
@@ -58,5 +58,6 @@ def _last_finite(reader, ctx, experiment, series):
         values = read(ctx, experiment, series).values
         finite = np.flatnonzero(np.isfinite(values[:, 0])) if values.size else []
         if len(finite):
-            return float(values[finite[-1], 0])
+            last = values[finite[-1], 0]
+            return float(as_written(last) if series.data_class == "scalar" else last)
     return None
