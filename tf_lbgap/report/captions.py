@@ -18,7 +18,10 @@ FIGURES = {
         f"Loss and accuracy on training (dashed) and test data (solid), and the gap between them. {BAND} Training values "
         "are Keras' running means over an epoch, in training mode; the last point is the whole set, in inference mode."
     ),
-    "landscape": "Loss around the weights, of the first seed: on a line, and on a plane with the way of training.",
+    "landscape": (
+        "Loss around the weights, of the first seed: on a line (training dashed, test solid), and on a plane, with the way "
+        "of training in white and a dot at its end."
+    ),
     "compare": "Results by arm: a dot per seed, the bar is the mean, its error the standard error.",
 }
 

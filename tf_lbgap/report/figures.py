@@ -166,13 +166,18 @@ def landscape(subject):
     ways = _last_frames(subject, "trajectory")
     if not lines and not planes:
         return None
-    figure, axes = drawing.panels(bool(lines) + len(planes), height=2.3)
+    count = bool(lines) + len(planes)
+    figure, axes = drawing.panels(count, columns=2 if count in (2, 4) else 3, height=2.3)
     if lines:
         _draw_lines(axes[0], lines, subject.curves.groups)
-    for axis, (group, plane) in zip(axes[bool(lines) :], planes.items(), strict=True):
-        _draw_plane(axis, plane, ways.get(group))
+    own = axes[bool(lines) :]
+    levels = _levels([np.array(plane["loss"], float) for plane in planes.values()]) if planes else None
+    for axis, (group, plane) in zip(own, planes.items(), strict=True):
+        drawn = _draw_plane(axis, plane, ways.get(group), levels)
         axis.set(title=group, xlabel="first direction", ylabel="second direction")
-    drawing.legend(figure, axes)
+    if planes:
+        figure.colorbar(drawn, ax=own, label="loss", ticks=levels[::3], format="%.2g", aspect=30)
+    drawing.legend(figure, axes, [("test", None), ("training", _TRAINING)] if lines else ())
     return figure
 
 
@@ -301,21 +306,27 @@ def _draw_lines(axis, lines, groups):
     axis.set(title="on a line", xlabel="position α", ylabel="loss")
 
 
-def _draw_plane(axis, plane, way):
-    loss = np.array(plane["loss"], float)
-    low, high = np.nanmin(loss), np.nanmax(loss)
-    space = np.geomspace if low > 0 and high > 20 * low else np.linspace
-    levels = space(low, high if high > low else low + 1, 14)
-    drawn = axis.contourf(plane["a"], plane["b"], loss, levels=levels, cmap="cividis", norm=_norm(levels))
-    axis.figure.colorbar(drawn, ax=axis, label="loss", format="%.3g")
-    if way is not None:
-        points = np.array(way["points"], float)
-        axis.plot(points[:, 0], points[:, 1], color="white", linewidth=1, marker="o", markersize=1.5)
-    axis.set_xlim(min(plane["a"]), max(plane["a"]))
-    axis.set_ylim(min(plane["b"]), max(plane["b"]))
+def _levels(losses):
+    """Return heights of contours for planes that are to be compared, shape (16,)."""
+    low, high = min(np.nanmin(loss) for loss in losses), max(np.nanmax(loss) for loss in losses)
+    if low > 0 and high > 20 * low:
+        return np.geomspace(low, high, 16)
+    return np.linspace(low, high if high > low else low + 1, 16)
 
 
-def _norm(levels):
+def _draw_plane(axis, plane, way, levels):
     from matplotlib.colors import BoundaryNorm
 
-    return BoundaryNorm(levels, 256)
+    loss = np.array(plane["loss"], float)
+    norm = BoundaryNorm(levels, 256)
+    drawn = axis.contourf(
+        plane["a"], plane["b"], loss, levels=levels, cmap="cividis", norm=norm, extend="max"
+    )
+    axis.grid(visible=False)
+    if way is not None:
+        points = np.array(way["points"], float)
+        axis.plot(points[:, 0], points[:, 1], color="white", linewidth=1.2)
+        axis.plot(*points[-1], "o", color="white", markersize=3)
+    axis.set_xlim(min(plane["a"]), max(plane["a"]))
+    axis.set_ylim(min(plane["b"]), max(plane["b"]))
+    return drawn
