@@ -23,13 +23,14 @@ export function makeCard(panel, {controls, exportAs, resetZoom, skip}) {
   const notes = element("p", {class: "notes", role: "status"});
   const errors = element("ul", {class: "errors", role: "alert", hidden: true});
   const bar = element("div", {class: "bar", "aria-hidden": "true"});
+  const choices = element("div", {class: "controls"}, ...controls);
   const section = element(
     "section", {class: `card${panel.wide ? " wide" : ""}`, id: `panel-${panel.id}`, "aria-labelledby": heading, tabindex: "-1"},
     element("button", {type: "button", class: "skip", onclick: skip.go}, `Skip to ${skip.title}`),
     element("header", {},
       element("div", {class: "titles"}, element("h2", {id: heading}, panel.title, unit), element("p", {class: "how"}, panel.how)),
       element("div", {class: "tools"}, reset, ...exports)),
-    element("div", {class: "controls"}, ...controls),
+    choices,
     bar, message, table, stage,
     element("footer", {}, keys, notes, errors),
   );
@@ -49,6 +50,7 @@ export function makeCard(panel, {controls, exportAs, resetZoom, skip}) {
     /** Nothing to draw: why, and what to type. */
     setEmpty(text, code = []) {
       message.style.minHeight = ""; // nothing will come that needs the room
+      choices.hidden = true;
       say(message, text, ...code.map((line) => element("code", {}, line)));
       show(message);
       [keys, notes].forEach((node) => fill(node));
@@ -56,7 +58,8 @@ export function makeCard(panel, {controls, exportAs, resetZoom, skip}) {
       section.classList.remove("drawn");
     },
     setDrawn(figure, withTable) {
-      show(stage, ...(withTable ? [table] : []));
+      show(...(withTable ? [table] : []), ...(figure.data.length || !withTable ? [stage] : []));
+      choices.hidden = false;
       stage.setAttribute("aria-label", figure.summary);
       notes.textContent = figure.notes.join(" ");
       fill(keys, ...figure.keys.map(keyOf));

@@ -98,7 +98,7 @@ export function startPanel(panel, page, skip) {
     card.setErrors(data.errors || []);
     card.setDrawn(figure, Boolean(panel.table));
     if (panel.table) drawTable(fresh, now);
-    await draw(card.plot, figure);
+    if (figure.data.length || !panel.table) await draw(card.plot, figure);
     page.done(panel.id);
     if (!tooltip) listenToPlot();
   }

@@ -47,7 +47,7 @@ export function paneLayout(rows, look, {traces = [], height = 240, right = 0} = 
   });
   fitX(layout, traces);
   applyZoom(layout, look.zoom || {});
-  writeLogTicks(layout, traces);
+  writeTicks(layout, traces);
   return layout;
 }
 
@@ -64,10 +64,10 @@ function baseLayout(look, height, right) {
 
 function axis(ink, given) {
   const title = given.title ? {text: plain(given.title), standoff: 8, font: {size: 12, color: ink.soft}} : undefined;
-  const marks = given.type === "log" ? {exponentformat: "power"} : {exponentformat: "power", separatethousands: true};
   return {
     gridcolor: ink.grid, linecolor: ink.axis, tickcolor: ink.axis, zeroline: false, showline: true, ticks: "outside",
-    ticklen: 3, tickfont: {size: 11}, automargin: false, nticks: 7, ...marks, ...given, title,
+    ticklen: 3, tickfont: {size: 11}, automargin: false, nticks: 7,
+    exponentformat: "power", separatethousands: true, ...given, title,
   };
 }
 
@@ -105,13 +105,23 @@ function applyZoom(layout, zoom) {
   }
 }
 
-/** Ranges of log axes that follow the data, and their ticks. */
-function writeLogTicks(layout, traces) {
+/** Numbers at the ticks in full as long as they are short; round ones on log axes. */
+function writeTicks(layout, traces) {
   for (const [name, axis] of Object.entries(layout)) {
-    if (!/^[xy]axis/.test(name) || axis.type !== "log") continue;
-    const found = axis.range ? axis.range.map((power) => 10 ** power) : extentOf(traces, name, true);
-    if (found) Object.assign(axis, logTicks(Math.min(...found) / 1.1, Math.max(...found) * 1.1));
+    if (!/^[xy]axis/.test(name) || axis.tickvals) continue;
+    const found = extentOf(traces, name, axis.type === "log");
+    if (!found) continue;
+    const largest = Math.max(...found.map(Math.abs));
+    if (axis.type === "log") spreadLog(axis, found);
+    else if (largest >= 0.01 && largest < 1e7) axis.exponentformat = "none";
   }
+}
+
+function spreadLog(axis, [low, high]) {
+  // One value, or nearly: Plotly would show a hundredth of a decade.
+  if (!axis.range && high / low < 1.5) axis.range = [Math.log10(low / 2), Math.log10(high * 2)];
+  const [from, to] = axis.range ? axis.range.map((power) => 10 ** power).sort((a, b) => a - b) : [low / 1.1, high * 1.1];
+  Object.assign(axis, logTicks(from, to));
 }
 
 /** The names of the n-th pane's axes in a trace. */

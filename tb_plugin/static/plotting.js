@@ -3,7 +3,7 @@
 const CONFIG = {displayModeBar: false, displaylogo: false, doubleClick: false, responsive: false, showTips: false};
 let loading = null;
 
-/** Plotly, from the server that also serves this page; in a report it is there already. */
+/** Plotly, from the server that also serves this page; a report has it already. */
 export function plotly() {
   if (window.Plotly) return Promise.resolve(window.Plotly);
   loading = loading || new Promise((resolve, reject) => {

@@ -22,7 +22,9 @@ from tb_plugin.writer import Writer
 pytestmark = pytest.mark.slow
 
 if not os.path.exists(browser.CHROMIUM) and not os.environ.get("LBGAP_REQUIRE_BROWSER"):
-    pytest.skip(f"needs a Chromium: there is none at {browser.CHROMIUM}, nor in $CHROMIUM", allow_module_level=True)
+    pytest.skip(
+        f"needs a Chromium: there is none at {browser.CHROMIUM}, nor in $CHROMIUM", allow_module_level=True
+    )
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,9 @@ def open_page(chromium):
             complaints.append(f"{message.text} ({source})")
 
     def open_(url, width=1600, **options):
-        context = chromium.new_context(viewport={"width": width, "height": 900}, accept_downloads=True, **options)
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900}, accept_downloads=True, **options
+        )
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(15_000)
@@ -81,7 +85,9 @@ def open_page(chromium):
     for context in contexts:
         context.close()
     assert complaints == []
-    assert {host for host in hosts if not re.match(r"http://(localhost|[\w.-]+):\d+$|data:|blob:", host)} == set()
+    assert {
+        host for host in hosts if not re.match(r"http://(localhost|[\w.-]+):\d+$|data:|blob:", host)
+    } == set()
     assert len({host for host in hosts if host.startswith("http")}) == 1
 
 
@@ -125,7 +131,9 @@ def trace(page, panel, **meta):
 
 
 def layout(page, panel):
-    return page.evaluate("(id) => JSON.parse(JSON.stringify(document.getElementById(id).layout))", f"plot-{panel}")
+    return page.evaluate(
+        "(id) => JSON.parse(JSON.stringify(document.getElementById(id).layout))", f"plot-{panel}"
+    )
 
 
 def notes(page, panel):
@@ -171,7 +179,9 @@ def test_sharpness_draws_what_was_written(open_page, server):
     line = trace(page, "sharpness", part="value")
     assert (line["x"], line["y"]) == (written.STEPS, written.TOP)
     choose(page, "Against, Sharpness evolution", "train_loss")
-    page.wait_for_function("document.getElementById('plot-sharpness').layout.xaxis.title.text === 'training loss'")
+    page.wait_for_function(
+        "document.getElementById('plot-sharpness').layout.xaxis.title.text === 'training loss'"
+    )
     assert trace(page, "sharpness", part="value")["x"] == written.TRAIN
 
 
@@ -245,9 +255,14 @@ def test_compare_sorts_and_groups_seeds(open_page, server):
 def test_seeds_become_a_mean_and_a_band(open_page, server):
     page = open_page(alone(server, seeds="range", filter="^arm/"))
     assert trace(page, "sharpness", part="value")["y"] == [2.0, 4.0]
-    assert (trace(page, "sharpness", part="low")["y"], trace(page, "sharpness", part="high")["y"]) == ([1.0, 2.0], [3.0, 6.0])
+    assert (trace(page, "sharpness", part="low")["y"], trace(page, "sharpness", part="high")["y"]) == (
+        [1.0, 2.0],
+        [3.0, 6.0],
+    )
     choose(page, "Seeds", "deviation")
-    page.wait_for_function("document.getElementById('plot-sharpness').data[0].y[1] === 2 && document.getElementById('plot-sharpness').data[1].y[0] === 3")
+    page.wait_for_function(
+        "document.getElementById('plot-sharpness').data[0].y[1] === 2 && document.getElementById('plot-sharpness').data[1].y[0] === 3"
+    )
 
 
 def test_smoothing_is_tensorboards(open_page, server):
@@ -274,11 +289,15 @@ def test_zoom_asks_for_more_points_and_survives_a_reload(open_page, server, log_
     assert len(whole["x"]) <= 1002 and max(whole["y"]) == 500.0  # thinned, and the spike kept
     assert "of 10,000 points" in notes(page, "sharpness")
 
-    with page.expect_request(lambda request: request.url.endswith("/series") and '"steps":[' in request.post_data) as asked:
+    with page.expect_request(
+        lambda request: request.url.endswith("/series") and '"steps":[' in request.post_data
+    ) as asked:
         drag(page, "sharpness", 0.50, 0.52)
     first, last = json.loads(asked.value.post_data)["steps"]
     assert first < 5000 < last < 6000
-    page.wait_for_function("document.getElementById('plot-sharpness').data[0].x.filter((x) => x > 5010 && x < 5190).length > 170")
+    page.wait_for_function(
+        "document.getElementById('plot-sharpness').data[0].x.filter((x) => x > 5010 && x < 5190).length > 170"
+    )
     zoomed = layout(page, "sharpness")["xaxis"]["range"]
 
     before = page.evaluate("document.getElementById('plot-sharpness').data[0].x.length")
@@ -303,13 +322,17 @@ def test_a_link_opens_the_same_view(open_page, server):
     choose(page, "Scale, Sharpness evolution", "linear")
     page.get_by_label("Filter runs by regular expression").fill("^mine|^arm")
     page.get_by_role("checkbox", name="arm/1").uncheck()
-    page.wait_for_function("['off', 'epochs', 'filter', '0.25', 'linear'].every((part) => location.hash.includes(part))")
+    page.wait_for_function(
+        "['off', 'epochs', 'filter', '0.25', 'linear'].every((part) => location.hash.includes(part))"
+    )
     again = open_page(page.url)
     drawn(again, "sharpness")
     assert box(again, "X axis").input_value() == "epochs"
     assert again.get_by_label("Smoothing weight").input_value() == "0.25"
     assert layout(again, "sharpness")["yaxis"]["type"] == "linear"
-    assert {one["meta"]["run"] for one in traces(again, "sharpness", part="value")} == {"mine/0"}  # arm has no epochs
+    assert {one["meta"]["run"] for one in traces(again, "sharpness", part="value")} == {
+        "mine/0"
+    }  # arm has no epochs
     assert "No epochs known for arm/0, arm/2" in notes(again, "sharpness")
     assert not again.get_by_role("checkbox", name="arm/1").is_checked()
 
@@ -354,7 +377,9 @@ def test_exports_hold_the_numbers(open_page, server):
     rows = [line.split(",") for line in files["CSV"].decode().splitlines()]
     assert [float(row[5]) for row in rows[1:]] == written.TOP and {row[0] for row in rows[1:]} == {"mine/0"}
     assert [row["value"] for row in json.loads(files["JSON"])] == written.TOP
-    assert files["SVG"].startswith(b"<svg") and b"mine/0" in files["SVG"] and b"Top eigenvalue" in files["SVG"]
+    assert (
+        files["SVG"].startswith(b"<svg") and b"mine/0" in files["SVG"] and b"Top eigenvalue" in files["SVG"]
+    )
     assert files["PNG"].startswith(b"\x89PNG") and len(files["PNG"]) > 5000
 
     panel = drawn(page, "compare")
@@ -435,7 +460,9 @@ def test_hostile_names_are_text_under_a_path_prefix(open_page, hostile_server):
     page = open_page(f"{hostile_server}/#lbgap")
     frame = page.wait_for_selector("iframe").content_frame()
     frame.wait_for_selector("#panel-sharpness.drawn:not(.busy)")
-    assert sorted(frame.locator(".runs .name").evaluate_all("(all) => all.map((one) => one.title)")) == sorted(written.HOSTILE)
+    assert sorted(
+        frame.locator(".runs .name").evaluate_all("(all) => all.map((one) => one.title)")
+    ) == sorted(written.HOSTILE)
     assert len(traces(frame, "sharpness", part="value")) == len(written.HOSTILE)
     frame.locator("#plot-sharpness").hover()
     frame.locator(".tooltip").wait_for(state="visible")
@@ -462,9 +489,15 @@ def test_a_failed_fetch_names_run_and_tag_and_the_rest_still_shows(open_page, se
 
     def spoil(route):
         answer = route.fetch().json()
-        route.fulfill(json={"series": [], "errors": [problem]} if "curvature/eigenvalues" in route.request.post_data else answer)
+        route.fulfill(
+            json={"series": [], "errors": [problem]}
+            if "curvature/eigenvalues" in route.request.post_data
+            else answer
+        )
 
     page.route("**/series", spoil)
     page.reload()
-    page.locator("#panel-eigenvalues .errors").get_by_text("mine/0, curvature/eigenvalues: it is broken").wait_for()
+    page.locator("#panel-eigenvalues .errors").get_by_text(
+        "mine/0, curvature/eigenvalues: it is broken"
+    ).wait_for()
     assert trace(page, "sharpness", part="value")["y"] == written.TOP

@@ -76,6 +76,9 @@ export function tableCsv({columns, rows}) {
 
 const axisOptions = () => COLUMNS.map(({key, title}) => ({value: key, text: title}));
 
+/** The column that was chosen, or the first that the runs have. */
+const columnFor = (table, key) => table.columns.find((column) => column.key === key) || table.columns[0];
+
 function points(table, across, up) {
   const [i, j] = [across, up].map((key) => table.columns.findIndex((column) => column.key === key));
   if (i < 0 || j < 0) return [];
@@ -112,8 +115,10 @@ export const compare = {
   table: tableRows,
 
   figure(data, look) {
-    const [across, up] = [look.option.across, look.option.up].map((key) => COLUMNS.find((column) => column.key === key) || COLUMNS[0]);
-    const traces = points(tableRows(data, look), across.key, up.key);
+    const table = tableRows(data, look);
+    if (table.columns.length < 2) return {data: [], layout: paneLayout([], look), notes: [], keys: [], summary: ""};
+    const [across, up] = [look.option.across, look.option.up].map((key) => columnFor(table, key));
+    const traces = points(table, across.key, up.key);
     const wide = (key) => (["batch_size", "learning_rate", "top_eigenvalue", "sharpness", "updates"].includes(key) ? "log" : "linear");
     const unit = up.unit;
     const pane = {
