@@ -78,7 +78,8 @@ def _parser():
     report = commands.add_parser(
         "report",
         help="write one HTML page, figures and LaTeX tables of runs",
-        description="Write RUN/report.html, which opens without TensorBoard, RUN/figures and RUN/tables.",
+        description="Write RUN/report.html, which opens without TensorBoard, figures as SVG and PDF into RUN/figures, and "
+        "LaTeX tables into RUN/tables.",
     )
     report.add_argument(
         "runs", nargs="+", metavar="RUN", help="run directory, such as runs/quickstart; several are compared"

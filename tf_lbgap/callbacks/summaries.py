@@ -9,6 +9,7 @@ somebody's `stop_training`, an exception, or Ctrl-C; and when 10 seconds have pa
 """
 
 import contextlib
+import importlib
 import os
 import time
 
@@ -17,6 +18,8 @@ from tf_lbgap.callbacks.stream import fit_arguments
 
 EIGENVALUE_UNIT = "loss / weight²"
 PATIENCE = 10.0  # seconds that something written may be invisible
+# The writer imports these with what it first writes; a third of a second that would be one of training.
+_NEEDED = ("tensorboard.util.tensor_util", "tensorboard.plugins.scalar.metadata")
 _open = {}  # directory -> [writer, how many use it]
 
 
@@ -34,6 +37,8 @@ class Summaries:
         path = os.fspath(log_dir)
         self._path = path if "://" in path else os.path.abspath(path)
         if self._path not in _open or not os.path.isdir(self._path):  # somebody may have removed it
+            for module in _NEEDED:
+                importlib.import_module(module)
             _open[self._path] = [Writer(self._path), 0]
         shared = _open[self._path]
         shared[1] += 1

@@ -111,7 +111,9 @@ def plain_numbers(axis):
     ticks = axis.yaxis
     if axis.get_yscale() == "log":
         low, high = axis.get_ylim()
-        ticks.set_major_locator(ticker.LogLocator(subs=(1.0,) if high > 300 * low else (1.0, 2.0, 5.0)))
+        span = high / low
+        subs = (1, 2, 3, 5, 7) if span < 15 else (1, 2, 5) if span < 300 else (1,)
+        ticks.set_major_locator(ticker.LogLocator(subs=subs))
         ticks.set_minor_formatter(ticker.NullFormatter())
     ticks.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
 
@@ -128,7 +130,7 @@ def legend(figure, axes, more=()):
         handles[label] = Line2D([], [], color="#555555", dashes=dashes or (None, None))
     if handles:
         figure.legend(
-            handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 6),
+            handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles) if sum(map(len, handles)) < 60 else 4,
             handlelength=2.2, columnspacing=1.4,
         )  # fmt: skip
 
