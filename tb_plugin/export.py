@@ -13,6 +13,11 @@ from tb_plugin.frames import line_columns
 from tb_plugin.reader import Unreadable
 
 _HEADER = ("run", "tag", "kind", "step", "wall_time")
+_FRAME_NAMES = {
+    "density": ("grid", "density"),
+    "plane": ("a", "b", "loss"),
+    "trajectory": ("point_step", "a", "b", "explained_a", "explained_b"),
+}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -26,16 +31,20 @@ def tables(reader, ctx, experiment, chosen):
         chosen: Series, in the order they are written.
 
     Yields:
-        `(series, names, rows)`; if the series cannot be read `names` is None and `rows` the sentence that says why.
+        `(series, names, rows)`; where something cannot be read `names` is None and `rows` the sentence that says why.
     """
     for series in chosen:
         try:
             if series.kind in ("scalar", "eigenvalues"):
                 columns = reader.columns(ctx, experiment, series)
                 yield series, columns.names, _rows_of_columns(columns, single=series.data_class == "scalar")
+                problem = columns.problem
             else:
-                frames = reader.frames(ctx, experiment, series)
-                yield series, _frame_names(series, frames), _rows_of_frames(series.kind, frames)
+                frames = reader.all_frames(ctx, experiment, series)
+                yield series, _frame_names(series, frames.arrays), _rows_of_frames(series.kind, frames)
+                problem = frames.problem
+            if problem:
+                yield series, None, problem
         except Unreadable as problem:
             yield series, None, str(problem)
 
@@ -47,8 +56,11 @@ def num_value_columns(reader, ctx, experiment, chosen):
         try:
             if series.kind == "eigenvalues":
                 widest = max(widest, len(reader.columns(ctx, experiment, series).names))
-            elif series.kind in ("density", "line", "plane", "trajectory"):
-                widest = max(widest, len(_frame_names(series, reader.frames(ctx, experiment, series))))
+            elif series.kind == "line":
+                arrays = reader.frames(ctx, experiment, series).arrays
+                widest = max(widest, len(_frame_names(series, arrays)))
+            else:
+                widest = max(widest, len(_FRAME_NAMES.get(series.kind, ())))
         except Unreadable:
             continue
     return widest
@@ -69,9 +81,9 @@ def as_csv(read, width):
             )
             continue
         head = _csv_line([_cell(series.run), _cell(series.tag), series.kind]).rstrip("\r\n")
-        padding = "," * (width - len(names)) + "\r\n"
         for step, wall, values in rows:
-            yield f"{head},{step},{wall!r},{','.join(map(repr, values))}{padding}"
+            padding = "," * (width - len(values))
+            yield f"{head},{step},{wall!r},{','.join(map(repr, values))}{padding}\r\n"
 
 
 def as_json(read):
@@ -85,7 +97,7 @@ def as_json(read):
             continue
         for step, wall, values in rows:
             row = head | {"step": step, "wall_time": number(wall)}
-            row |= zip(names, map(number, values), strict=True)
+            row |= zip(names, map(number, values), strict=False)
             yield opening + json.dumps(row, allow_nan=False)
             opening = ",\n"
     yield "[]\n" if opening == "[" else "]\n"
@@ -115,14 +127,11 @@ def _points(kind, array):
         yield from array.tolist()
 
 
-def _frame_names(series, frames):
-    if series.kind == "density":
-        return ("grid", "density")
-    if series.kind == "plane":
-        return ("a", "b", "loss")
-    if series.kind == "trajectory":
-        return ("point_step", "a", "b", "explained_a", "explained_b")
-    width = max((array.shape[1] for array in frames.arrays), default=1)
+def _frame_names(series, arrays):
+    """Return the names of what a point of each moment holds; a line may hold fewer at times."""
+    if series.kind in _FRAME_NAMES:
+        return _FRAME_NAMES[series.kind]
+    width = max((array.shape[1] for array in arrays), default=1)
     return tuple(line_columns(width, series.content.columns))
 
 

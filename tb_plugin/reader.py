@@ -22,24 +22,37 @@ THREADS = 8
 CATALOG_SECONDS = (
     1.0  # a page asks several routes at once; TensorBoard itself looks for new data every 5 seconds
 )
-MAX_FRAMES_BYTES = 96 * 2**20  # of one tag; more moments are thinned out
+MAX_FRAMES_BYTES = 64 * 2**20  # of one tag in an answer; more moments are thinned out
+MAX_EXPORT_BYTES = (
+    224 * 2**20
+)  # of one tag in an export; TensorBoard takes no answer of the data server above 256 MB
 
 
 class Unreadable(Exception):
-    """A (run, tag) that cannot be read; its message is a sentence for the user."""
+    """A (run, tag) that cannot be read; its message is a sentence for the user.
+
+    Args:
+        message: The sentence.
+        is_too_large: Whether less of it could be read.
+    """
+
+    def __init__(self, message, *, is_too_large=False):
+        super().__init__(message)
+        self.is_too_large = is_too_large
 
 
 @dataclass(frozen=True)
 class Frames:
     """Moments of a density, line, plane or trajectory: `steps` and `walls` of shape (N,), and N arrays.
 
-    `problem` is None, or a sentence on what is left out.
+    `problem` is None, or a sentence on what is left out; `is_thinned` tells whether there is more than fits.
     """
 
     steps: np.ndarray
     walls: np.ndarray
     arrays: list
     problem: str | None = None
+    is_thinned: bool = False
 
     @property
     def nbytes(self):
@@ -116,23 +129,27 @@ class Reader:
             "frames",
             experiment,
             series,
-            lambda: _frames(series.kind, *self._moments(ctx, experiment, series)),
+            lambda: self._moments(ctx, experiment, series, MAX_FRAMES_BYTES),
         )
 
-    def _moments(self, ctx, experiment, series):
-        """Return the records of a series, as many as fit, and whether some do not."""
+    def all_frames(self, ctx, experiment, series):
+        """Return the `Frames` of a series, for once and not kept: as many as TensorBoard gives away."""
+        frames = self.frames(ctx, experiment, series)
+        return self._moments(ctx, experiment, series, MAX_EXPORT_BYTES) if frames.is_thinned else frames
+
+    def _moments(self, ctx, experiment, series, max_bytes):
+        """Return the `Frames` of a series, as many as fit."""
         last = self._read(ctx, experiment, series, 1)
         size = max((datum.numpy.nbytes for datum in last), default=1)
-        many = max(MAX_FRAMES_BYTES // max(size, 1), 1)
+        many = max(max_bytes // max(size, 1), 1)
         while True:
             try:
                 data = self._read(ctx, experiment, series, many)
-                return data, len(data) == many and many > 1
-            except Unreadable:
-                # Other moments may be larger than the last: then fewer of them.
-                if many == 1 or size * many < 2**20:
+                return _frames(series.kind, data, len(data) == many)
+            except Unreadable as problem:
+                if not problem.is_too_large or many == 1:
                     raise
-                many = max(many // 4, 1)
+                many = max(many // 4, 1)  # other moments are larger than the last
 
     def _cached(self, what, experiment, series, read):
         key = (what, experiment, series.member, series.plugin, series.source_tag, series.data_class)
@@ -151,7 +168,7 @@ class Reader:
             )
         # A bad record raises whatever its decoder met (ValueError, TypeError, an RPC's error, ...).
         except Exception as error:
-            raise Unreadable(_sentence(error)) from error
+            raise Unreadable(_sentence(error), is_too_large=_is_too_large(error)) from error
         return answer.get(series.member, {}).get(series.source_tag, [])
 
 
@@ -174,6 +191,7 @@ def _frames(kind, data, thinned):
         np.array([good[i].wall_time for i in kept], np.float64),
         [good[i].numpy for i in kept],
         "; ".join(problems) or None,
+        thinned,
     )
 
 
@@ -188,6 +206,12 @@ def _fits(kind, array):
         "plane": rows >= 2 and width >= 2,
         "trajectory": rows >= 1 and width == 5,
     }[kind]
+
+
+def _is_too_large(error):
+    """Return whether the data server's answer was longer than TensorBoard accepts."""
+    code = getattr(error, "code", None)
+    return callable(code) and getattr(code(), "name", "") == "RESOURCE_EXHAUSTED"
 
 
 def _sentence(error):
