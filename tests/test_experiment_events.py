@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from event_files import events
 
-from tf_lbgap.experiment import from_dict, run
+from tf_lbgap import callbacks
+from tf_lbgap.experiment import RunFailed, from_dict, run
 from tf_lbgap.report.answers import answers
 from tf_lbgap.report.runs import read_runs
 
@@ -71,3 +72,18 @@ def test_without_a_monitor_the_last_step_has_the_eigenvalue_with_its_residual(tm
     (last,) = found["curvature/eigenvalues"].values()
     assert last[[0, 2, 3, 4]].tolist() == [6, row["top_eigenvalue"], row["top_eigenvalue_residual"], 1]
     assert float(found["sharpness/epsilon_sharpness"][6]) == np.float32(row["sharpness"])
+
+
+def test_an_arm_that_raised_is_trained_again_into_a_file_of_its_own(tmp_path, monkeypatch):
+    """In one process: what the broken fit left open must not get the points of the next."""
+    experiment = from_dict({**CONFIG, "output": str(tmp_path), "measure": {"top_eigenvalue_examples": 0}})
+
+    def broken(callback, epoch, logs=None):
+        raise RuntimeError("broken")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(callbacks.RunSummary, "on_epoch_end", broken)
+        with pytest.raises(RunFailed, match="broken"):
+            run(experiment)
+    run(experiment)
+    assert list(events(tmp_path / "grown" / "0")["progress/epochs"]) == [0, 1, 5, 6]

@@ -107,6 +107,29 @@ def test_moments_are_thinned_evenly_and_the_last_stays(tmp_path):
     assert len(found["heatmap"][0]["mass"]) == 100
 
 
+def test_what_cannot_be_read_is_named_and_the_rest_is_reported(tmp_path):
+    run = make_run(tmp_path / "one")
+    with Writer(run / "small" / "0") as writer:
+        writer.density("curvature/density", np.arange(5.0), np.ones(5) / 4, 1)
+        writer._write("curvature/density", 2, 0.0, np.ones((3, 3, 3)), None)  # no density
+    with open(run / "large" / "0" / "events.out.tfevents.9999999999.broken", "wb") as file:
+        file.write(b"rubbish" * 100)
+    found = answers(read_runs([run]))
+    (complaint,) = found["runs"]["errors"]
+    assert (complaint["run"], complaint["tag"]) == ("small/0", "curvature/density")
+    assert "1 of 2 records are left out" in complaint["message"]
+    assert len(found["heatmap"]) == 1
+    assert write([run])
+
+
+def test_more_tags_than_one_request_may_have(tmp_path):
+    with Writer(tmp_path / "a") as writer:
+        for i in range(130):
+            writer.scalar(f"sharpness/of_layer_{i}", 1.0, 1)
+    found = answers(read_runs([tmp_path]))
+    assert len({each["tag"] for each in found["series"]["series"]}) == 130
+
+
 # Curves.
 
 

@@ -10,6 +10,7 @@ from tb_plugin.plugin import LbgapPlugin
 POINTS = 500  # of a line
 MOMENTS = 20  # of a spectrum or landscape, evenly over training and the last
 BINS = 120
+TAGS = 50  # that are asked for at a time
 
 
 def answers(runs):
@@ -26,20 +27,29 @@ def answers(runs):
     moments = sorted({tag for _, tag, kind in pairs if kind in ("density", "line", "plane", "trajectory")})
     frames = ask("frames", runs=names, tags=moments)
     frames["frames"] = [_fewer(frame) for frame in frames["frames"]]
+    series = ask("series", runs=names, tags=tags, points=POINTS)
+    complaints = [*listed["errors"], *frames["errors"], *series["errors"]]
+    # What one cannot read is named on the page, and the rest is shown.
     return {
-        "runs": listed,
-        "series": ask("series", runs=names, tags=tags, points=POINTS),
+        "runs": {**listed, "errors": complaints},
+        "series": series,
         "frames": frames,
-        "frame": [
-            ask("frame", run=each["run"], tag=each["tag"], step=str(int(step)))
-            for each in frames["frames"]
-            for step in each["steps"]
-        ],
-        "heatmap": [
-            ask("heatmap", run=run, tag=tag, bins=BINS) for run, tag, kind in pairs if kind == "density"
-        ],
+        "frame": ask.each("frame", _moments(frames), complaints),
+        "heatmap": ask.each("heatmap", _densities(pairs), complaints),
         "table": ask("table", runs=names),
     }
+
+
+def _moments(frames):
+    return [
+        {"run": each["run"], "tag": each["tag"], "step": str(int(step))}
+        for each in frames["frames"]
+        for step in each["steps"]
+    ]
+
+
+def _densities(pairs):
+    return [{"run": run, "tag": tag, "bins": BINS} for run, tag, kind in pairs if kind == "density"]
 
 
 class _Plugin:
@@ -60,7 +70,26 @@ class _Plugin:
         self._context = RequestContext()
 
     def __call__(self, route, **given):
+        """Return the answer of a route; of one about runs and tags, asked for as many at a time as it allows."""
+        if len(given.get("tags", ())) > TAGS:
+            parts = [
+                self(route, **{**given, "tags": given["tags"][i : i + TAGS]})
+                for i in range(0, len(given["tags"]), TAGS)
+            ]
+            return {key: [each for part in parts for each in part[key]] for key in parts[0]}
         return getattr(self._plugin, f"{route}_impl")(self._context, "", given)
+
+    def each(self, route, asked, complaints):
+        """Return the answers of a route about one run and tag each, without those that it refuses."""
+        from tensorboard import errors
+
+        found = []
+        for given in asked:
+            try:
+                found.append(self(route, **given))
+            except errors.PublicError as error:
+                complaints.append({"run": given["run"], "tag": given["tag"], "message": str(error)})
+        return found
 
 
 def _name(run, member, prefixed):
