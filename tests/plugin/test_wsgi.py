@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import time
 
 import numpy as np
 import pytest
@@ -79,6 +80,22 @@ def test_a_repeated_step_shows_its_last_value_once(tmp_path, load_fast, rows_per
         for tag in ("curvature/eigenvalues", "my/scalar"):
             found = client.series("a", tag)
             assert (found["x"]["updates"], found["values"][0]) == ([0, 5], [3.0, 5.0])
+
+
+def test_what_is_written_later_is_seen_at_the_next_reload(tmp_path, load_fast):
+    """The cache must not answer for a tag that has grown, nor for one that was restarted at the same step."""
+    live = ["--reload_interval=1", "--reload_task=thread"]
+    with Writer(tmp_path / "a") as writer, served(tmp_path, load_fast=load_fast, flags=live) as client:
+        for step, value, expected in ((1, 1.0, [1.0]), (2, 2.0, [1.0, 2.0]), (2, 3.0, [1.0, 3.0])):
+            writer.eigenvalues("curvature/eigenvalues", [value], step=step)
+            writer.scalar("my/scalar", value, step=step)
+            writer.flush()
+            shown, end = None, time.monotonic() + 20
+            while shown != [expected, expected] and time.monotonic() < end:
+                time.sleep(0.1)
+                answer = client.post("series", runs=["a"], tags=["curvature/eigenvalues", "my/scalar"])
+                shown = [series["values"][0] for series in answer["series"]]
+            assert shown == [expected, expected]
 
 
 def test_the_number_of_eigenvalues_may_change(tmp_path, load_fast):
