@@ -106,7 +106,7 @@ export function openStore(source) {
       for (let first = 0; first < missing.length; first += RUNS_PER_REQUEST) {
         const group = missing.slice(first, first + RUNS_PER_REQUEST).map(({run}) => run);
         const ask = {runs: group.map((run) => run.run), tags, points: POINTS, steps};
-        const answer = await source.series(ask, signal);
+        const answer = await source.series(ask, signal).catch((problem) => failedFor(ask, problem));
         for (const one of answer.series) keep(keyOf(group.find((run) => run.run === one.run), one.tag), seriesNumbers(one));
         errors.push(...answer.errors);
         yield soFar();
@@ -114,6 +114,12 @@ export function openStore(source) {
       if (!missing.length) yield soFar();
     },
   };
+}
+
+/** An answer that says of each run that it did not come; other groups still do. */
+function failedFor(ask, problem) {
+  if (problem.name === "AbortError") throw problem;
+  return {series: [], errors: ask.runs.map((run) => ({run, tag: ask.tags.join(", "), message: problem.message}))};
 }
 
 export function tagOf(run, tag) {

@@ -41,7 +41,7 @@ function startPage(source, view, inReport) {
   const page = {
     view, store: openStore(source), isDark, tooltip: element("div", {class: "tooltip", role: "status", hidden: true}),
     isReady: () => state.runs !== null,
-    allRuns: () => (state.runs || []).map((run) => ({...run, colour: colours.of(run, isDark())})),
+    allRuns: () => coloured(state.runs || [], colours, view.get("seeds") !== "separate"),
     matched: () => page.allRuns().filter((run) => state.matched.has(run.run)),
     runs: () => page.matched().filter((run) => !hiddenRuns(view).has(run.run)),
   };
@@ -86,13 +86,14 @@ function startPage(source, view, inReport) {
   view.listen(async (keys) => {
     toolbar.refresh();
     if (keys.includes("filter")) await refilter();
-    if (keys.includes("off")) sidebar.refresh();
+    if (keys.includes("off") || keys.includes("seeds")) sidebar.refresh();
     if (keys.includes("filter") || keys.includes("off")) refreshAll();
   });
   onTheme(() => {
     paint();
     sidebar.refresh();
-    panels.forEach((panel) => panel.redraw());
+    if (isShown()) panels.forEach((panel) => panel.redraw());
+    else state.stale = true;
   });
   on("experimental.DataReloaded", reload);
   window.addEventListener("resize", () => state.stale && reload());
@@ -121,6 +122,13 @@ function startPanels(page) {
     panels.push(startPanel(panel, page, skip));
   });
   return panels;
+}
+
+/** Runs with their colours; seeds that are drawn as one line have that line's, which is the first seed's. */
+function coloured(runs, colours, asGroups) {
+  const first = new Map();
+  for (const run of runs) if (!first.has(run.group)) first.set(run.group, run);
+  return runs.map((run) => ({...run, colour: colours.of(asGroups ? first.get(run.group) : run, isDark())}));
 }
 
 /** Runs in TensorBoard's order: that of the first of their members it lists. */

@@ -4,7 +4,7 @@ import {element, fill} from "./elements.js";
 import {several} from "./format.js";
 import {hiddenRuns} from "./state.js";
 
-/** `page` = {view, allRuns(), matched(): names that the filter leaves}. Returns {node, refresh(message)}. */
+/** `page` = {view, allRuns(), matched(): names that the filter leaves}. Returns {node, refresh(text)}. */
 export function makeSidebar(page) {
   const {view} = page;
   const message = element("p", {class: "filter-message", role: "status"});
@@ -53,7 +53,8 @@ export function makeSidebar(page) {
     return element("li", {}, element("label", {}, box, name, warning), lone);
   }
 
-  return {node, refresh(text = "") {
+  /** `text`: what is wrong with the filter; without it, what was said last stays. */
+  function refresh(text = message.textContent) {
     const hidden = hiddenRuns(view);
     const shown = page.matched();
     const numTicked = shown.filter((run) => !hidden.has(run.run)).length;
@@ -67,7 +68,8 @@ export function makeSidebar(page) {
     const focused = [...list.querySelectorAll("input")].indexOf(document.activeElement);
     fill(list, ...shown.map((run) => rowOf(run, hidden)));
     if (focused >= 0) list.querySelectorAll("input")[focused]?.focus();
-  }};
+  }
+  return {node, refresh};
 }
 
 /** A name in two parts, of which the first gives way when there is no room: runs differ at their ends. */

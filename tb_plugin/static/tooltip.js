@@ -8,27 +8,38 @@ import {cut, number} from "./format.js";
 import {X_TITLES} from "./panes.js";
 
 const MOST_ROWS = 30;
+const MOST_COLUMNS = 8;
+const FAR = 0.03; // share of the axis
 
-/** For one pane's traces and a place on its x axis: {columns, rows: [{run, colour, cells}], hidden}. Pure. */
-export function tooltipRows(traces, x, log = false) {
+/**
+ * For one pane's traces and a place on its x axis: {columns, rows: [{run, colour, x, far, cells}], hidden}. `far` says
+ * that the run's nearest point lies away from the place, by more than a share of the axis' `range`. Pure.
+ */
+export function tooltipRows(traces, x, range, log = false) {
+  const to = log ? Math.log : (value) => value;
+  const slack = FAR * Math.abs(to(range[1]) - to(range[0]));
   const rows = new Map();
-  const columns = [];
+  const columns = new Set();
   for (const trace of traces) {
     const {run, column, colour, low, high, open} = trace.meta;
-    const i = nearest(trace, x, log);
+    const i = nearest(trace, x, to);
     if (i < 0) continue;
-    if (!columns.includes(column)) columns.push(column);
-    if (!rows.has(run)) rows.set(run, {run, colour, x: trace.x[i], cells: {}});
+    columns.add(column);
+    if (!rows.has(run)) rows.set(run, {run, colour, x: trace.x[i], far: Math.abs(to(trace.x[i]) - to(x)) > slack, cells: {}});
     rows.get(run).cells[column] = {value: trace.y[i], range: low && high ? [low[i], high[i]] : null, open: Boolean(open && open[i])};
   }
-  const lead = columns.find((column) => !["train", "2 / rate"].includes(column)) ?? columns[0];
-  const size = (row) => (row.cells[lead] ? row.cells[lead].value : -Infinity);
+  const ranked = [...columns].sort((a, b) => placeOf(a) - placeOf(b)).slice(0, MOST_COLUMNS);
+  const size = (row) => (row.cells[ranked[0]] ? row.cells[ranked[0]].value : -Infinity);
   const sorted = [...rows.values()].sort((a, b) => size(b) - size(a));
-  return {columns, rows: sorted.slice(0, MOST_ROWS), hidden: Math.max(0, sorted.length - MOST_ROWS)};
+  return {columns: ranked, rows: sorted.slice(0, MOST_ROWS), hidden: Math.max(0, sorted.length - MOST_ROWS)};
 }
 
-function nearest(trace, x, log) {
-  const to = log ? Math.log : (value) => value;
+/** Top values first, then those of the bottom, then the line that they are compared with. */
+function placeOf(column) {
+  return column.startsWith("λ min") ? 1 : ["2 / rate", "train"].includes(column) ? 2 : 0;
+}
+
+function nearest(trace, x, to) {
   let [best, distance] = [-1, Infinity];
   for (let i = 0; i < trace.x.length; i += 1) {
     if (trace.y[i] === null || trace.y[i] === undefined || !Number.isFinite(trace.y[i])) continue;
@@ -47,10 +58,11 @@ export function attachTooltip(node, box, axisName) {
   };
   const showIn = (pane, x, clientX, clientY) => {
     const traces = node.data.filter((trace) => trace.meta && trace.meta.part === "value" && (trace.xaxis || "x") === pane.id);
-    const found = tooltipRows(traces, x, pane.x.type === "log");
+    const range = [0, pane.x._length].map((left) => pane.x.p2d(left));
+    const found = tooltipRows(traces, x, range, pane.x.type === "log");
     if (!found.rows.length) return hide();
-    fill(box, heading(found, axisName()), tableOf(found), found.hidden ? element("p", {}, `and ${found.hidden} more runs`) : null);
-    placeRule(rule, node, pane, found.rows[0], x);
+    fill(box, heading(x, axisName()), tableOf(found), found.hidden ? element("p", {}, `and ${found.hidden} more runs`) : null);
+    placeRule(rule, node, pane, x);
     box.hidden = false;
     placeBox(box, clientX, clientY);
   };
@@ -94,15 +106,15 @@ function paneAt(node, event) {
   return null;
 }
 
-function heading(found, axis) {
-  const at = found.rows[0].x;
-  return element("p", {class: "at"}, `${X_TITLES[axis] || axis} ${number(at)}`);
+function heading(x, axis) {
+  const counted = ["updates", "examples"].includes(axis);
+  return element("p", {}, `${X_TITLES[axis] || axis} ${number(counted ? Math.round(x) : x)}`);
 }
 
 /** "12.3", "12.3 [11, 14]" with a band, "12.3 ○" when it had not converged. */
-function cellText(cell) {
+function cellText(cell, withRange) {
   if (!cell) return "";
-  const range = cell.range ? ` [${number(cell.range[0])}, ${number(cell.range[1])}]` : "";
+  const range = cell.range && withRange ? ` [${number(cell.range[0])}, ${number(cell.range[1])}]` : "";
   return `${number(cell.value)}${range}${cell.open ? " ○" : ""}`;
 }
 
@@ -110,13 +122,13 @@ function tableOf({columns, rows}) {
   const head = element("tr", {}, element("th", {}), ...columns.map((column) => element("th", {}, column)));
   const body = rows.map((row) => {
     const swatch = element("span", {class: "swatch", style: `background:${row.colour}`});
-    const name = element("td", {class: "name"}, swatch, cut(row.run, 40));
-    return element("tr", {}, name, ...columns.map((column) => element("td", {class: "value"}, cellText(row.cells[column]))));
+    const name = element("td", {class: "name"}, swatch, cut(row.run, 40), row.far ? element("small", {}, ` at ${number(row.x)}`) : null);
+    return element("tr", {}, name, ...columns.map((column) => element("td", {class: "value"}, cellText(row.cells[column], columns.length < 4))));
   });
   return element("table", {}, element("thead", {}, columns.length > 1 ? head : null), element("tbody", {}, ...body));
 }
 
-function placeRule(rule, node, pane, row, x) {
+function placeRule(rule, node, pane, x) {
   rule.hidden = false;
   rule.style.left = `${pane.x._offset + pane.x.d2p(x) + node.offsetLeft}px`;
   rule.style.top = `${pane.y._offset + node.offsetTop}px`;

@@ -43,7 +43,9 @@ function borders(at, log) {
   const from = log ? Math.exp : (value) => value;
   const mapped = at.map(to);
   const middle = mapped.slice(1).map((value, i) => (value + mapped[i]) / 2);
+  // On a log axis nothing tells how far the first cell reaches back: it begins at its moment.
   const half = middle.length ? [middle[0] - mapped[0], mapped[mapped.length - 1] - middle[middle.length - 1]] : [0.5, 0.5];
+  if (log && middle.length) half[0] = 0;
   return [mapped[0] - half[0], ...middle, mapped[mapped.length - 1] + half[1]].map(from);
 }
 
@@ -153,7 +155,7 @@ function shareScale(look) {
     colorscale: ink.scale, cmin: FLOOR, cmax: 0,
     colorbar: {
       thickness: 8, len: 0.46, y: 1, yanchor: "top", x: 1, xpad: 14, outlinewidth: 0, tickfont: {size: 11, color: ink.soft},
-      tickvals: [-5, -4, -3, -2, -1, 0], ticktext: ["10<sup>−5</sup>", "10<sup>−4</sup>", "0.1 %", "1 %", "10 %", "100 %"],
+      tickvals: [-5, -4, -3, -2, -1, 0], ticktext: ["0.001 %", "0.01 %", "0.1 %", "1 %", "10 %", "100 %"],
     },
   };
 }

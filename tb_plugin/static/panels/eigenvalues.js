@@ -73,7 +73,7 @@ function bundle(data, look, tag, most, dash, tally) {
   const ranks = columns.map((column, i) => {
     const name = tag.which === "smallest" ? `λ min ${i + 1}` : `λ ${i + 1}`;
     const alpha = ALPHA[i] ?? ALPHA[ALPHA.length - 1];
-    const style = {axes: axesOf(1), column: name, alpha, width: i ? 1.25 : 1.75, dash, legend: i === 0 && dash === "solid"};
+    const style = {axes: axesOf(1), column: name, alpha, width: i || dash !== "solid" ? 1.25 : 1.75, dash, legend: i === 0 && dash === "solid"};
     const lines = linesOf(data, look, {tag: tag.tag, column, logY}, tally).map((line) => withOpen(line, data, tag.tag, column));
     const traces = lines.flatMap((line) => tracesOf(line, style, i ? 0 : look.smoothing));
     const marks = look.seeds === "separate" ? lines.flatMap((line) => hollow(line, style, look, marksPerLine)) : [];
