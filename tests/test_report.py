@@ -297,7 +297,7 @@ def source(files):
 
 def test_modules_are_inlined_in_the_order_of_their_needs_each_in_a_scope_of_its_own():
     files = {
-        "index.js": 'import {a, b as c} from "./panels/p.js";\nimport {x} from "./x.js";\nexport function render() {}\n',
+        "page.js": 'import {a, b as c} from "./panels/p.js";\nimport {x} from "./x.js";\nexport function render() {}\n',
         "panels/p.js": 'import {x} from "../x.js";\nconst own = x;\nexport const a = own;\nexport async function b() {}\n',
         "x.js": "const own = 1;\nexport class x {}\n",
     }
@@ -305,7 +305,7 @@ def test_modules_are_inlined_in_the_order_of_their_needs_each_in_a_scope_of_its_
     assert [line for line in script.splitlines() if line.startswith("//")] == [
         "// x.js",
         "// panels/p.js",
-        "// index.js",
+        "// page.js",
     ]
     assert "const {a, b: c} = module_1;" in script
     assert "return {a, b};" in script
@@ -316,11 +316,11 @@ def test_modules_are_inlined_in_the_order_of_their_needs_each_in_a_scope_of_its_
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"index.js": "export default 3;"}, "index.js cannot be inlined: 'export default 3;'"),
-        ({"index.js": 'import * as x from "./x.js";'}, "index.js cannot be inlined"),
+        ({"page.js": "export default 3;"}, "page.js cannot be inlined: 'export default 3;'"),
+        ({"page.js": 'import * as x from "./x.js";'}, "page.js cannot be inlined"),
         (
-            {"index.js": 'import {a} from "./x.js";', "x.js": 'import {b} from "./index.js";'},
-            "in a circle: index.js -> x.js -> index.js",
+            {"page.js": 'import {a} from "./x.js";', "x.js": 'import {b} from "./page.js";'},
+            "in a circle: page.js -> x.js -> page.js",
         ),
     ],
     ids=["default export", "namespace", "circle"],

@@ -21,7 +21,7 @@ def static(path):
     return (importlib.resources.files("tb_plugin") / "static" / path).read_text(encoding="utf-8")
 
 
-def bundle(entry="index.js", read=static):
+def bundle(entry="page.js", read=static):
     """Return a script that defines `lbgap`, an object with the exports of the entry.
 
     Args:

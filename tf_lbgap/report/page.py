@@ -49,7 +49,7 @@ _PAGE = """<!doctype html>
 window.__lbgap_report = JSON.parse(document.getElementById("answers").textContent);
 const findings = document.getElementById("findings");
 {modules}
-lbgap.render();
+lbgap.openPage();
 (document.querySelector("main") || document.body).append(findings);
 }})();
 </script>
