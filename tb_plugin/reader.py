@@ -201,11 +201,16 @@ def _fits(kind, array):
         return False
     rows, width = array.shape
     return {
-        "density": rows == 2 and width >= 2,
+        "density": rows == 2 and width >= 2 and _is_axis(array[0]),
         "line": rows >= 1 and width >= 2,
         "plane": rows >= 2 and width >= 2,
         "trajectory": rows >= 1 and width == 5,
     }[kind]
+
+
+def _is_axis(grid):
+    """Return whether numbers are finite and increase."""
+    return bool(np.isfinite(grid).all() and np.all(np.diff(grid) > 0))
 
 
 def _is_too_large(error):
