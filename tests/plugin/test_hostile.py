@@ -221,7 +221,10 @@ def test_records_of_another_shape_are_counted_and_the_others_shown(log_dir, load
         good,
         *(value("curvature/eigenvalues", array) for array in strange),
         *(value("landscape/plane", array, described) for array in planes),
-        *(value("curvature/density", np.array([grid, [1.0, 1.0]]), spectral) for grid in ([0, 1], [1, 0], [0, np.nan])),
+        *(
+            value("curvature/density", np.array([grid, [1.0, 1.0]]), spectral)
+            for grid in ([0, 1], [1, 0], [0, np.nan])
+        ),
         *(value("landscape/line", line.tensor, lines[1].summary_metadata()) for line in lines),
         steps=range(9, 30),
     )
@@ -232,9 +235,9 @@ def test_records_of_another_shape_are_counted_and_the_others_shown(log_dir, load
         rows = list(
             csv.reader(io.StringIO(client.text("export.csv", run="a", tag="landscape/line"), newline=""))
         )
+        mass = client.post("heatmap", run="a", tag="curvature/density", bins=2)["mass"]
     assert [row[5:] for row in rows[1:]] == [["0.0", "1.0", ""], ["1.0", "2.0", ""], ["0.0", "1.0", "3.0"]]
     assert errors["a", "curvature/eigenvalues"].startswith("5 of 6 records are left out")
-        mass = client.post("heatmap", run="a", tag="curvature/density", bins=2)["mass"]
     np.testing.assert_allclose(np.sum(mass, axis=1), [1])
     assert errors["a", "landscape/plane"].startswith("1 of 2 records are left out")
     assert errors["a", "curvature/density"].startswith("2 of 3 records are left out")
