@@ -260,7 +260,14 @@ def test_several_runs_are_compared_by_arm_in_one_page(tmp_path):
     paths = [make_run(tmp_path / name) for name in ("one", "two")]
     written = write(paths)
     assert written[0] == tmp_path / "report.html"
-    assert tmp_path / "tables" / "results_two.tex" in written
+    assert tmp_path / "tables" / "differences_two.tex" in written
+    results = (tmp_path / "tables" / "results.tex").read_text()
+    assert re.findall(r"^ +(\w+/\w+) &", results, re.MULTILINE) == [
+        "one/small",
+        "one/large",
+        "two/small",
+        "two/large",
+    ]
     svg = (tmp_path / "figures" / "compare.svg").read_text()
     assert ">one/small<" in svg
     assert ">two/large<" in svg

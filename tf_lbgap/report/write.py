@@ -11,6 +11,7 @@ import dataclasses
 import os
 import pathlib
 import re
+import types
 
 from tf_lbgap.experiment import ConfigError
 from tf_lbgap.experiment.files import write_text
@@ -63,8 +64,7 @@ def _write(runs, folder, target, with_figures):
 
 def _write_figures(runs, found, folder):
     groups = [_group(runs, run, arm) for run in runs for arm in run.arms]
-    rows = tuple({**row, "arm": _group(runs, run, row["arm"])} for run in runs for row in run.rows)
-    drawn = _draw(Subject(found, Curves(found, groups), rows), folder)
+    drawn = _draw(Subject(found, Curves(found, groups), _rows(runs)), folder)
     told = [f"**{name}.** {captions.caption(name, runs, found['runs'])}\n" for name in drawn]
     write_text(folder / "captions.md", "\n".join(told))
     return [*(path for paths in drawn.values() for path in paths), folder / "captions.md"]
@@ -75,22 +75,35 @@ def _group(runs, run, arm):
 
 
 def _grids(runs):
-    found = []
-    for run in runs:
-        if run.rows:
-            own = [
-                grids.results_grid(run.experiment, run.rows),
-                grids.differences_grid(run.experiment, run.rows),
-            ]
-            found += [grid if len(runs) == 1 else _of_run(grid, run) for grid in own if grid is not None]
-    audit = audit_grid([run for run in runs if run.rows])
-    return [*found, *([audit] if audit is not None else [])]
+    done = [run for run in runs if run.rows]
+    several = len(runs) > 1
+    found = [_results_of_all(done)] if several and done else []
+    for run in done:
+        if not several:
+            found.append(grids.results_grid(run.experiment, run.rows))
+        differences = grids.differences_grid(run.experiment, run.rows)
+        found.append(_of_run(differences, run) if several and differences else differences)
+    return [grid for grid in [*found, audit_grid(done)] if grid is not None]
+
+
+def _results_of_all(runs):
+    """Return one table of results, with the arms under the names of their runs."""
+    seeds = sorted({run.experiment.seeds for run in runs})
+    arms = dict.fromkeys(_group(runs, run, arm) for run in runs for arm in run.arms)
+    everything = types.SimpleNamespace(name="all runs", seeds=seeds[-1], arms=arms)
+    grid = grids.results_grid(everything, _rows(runs))
+    told = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    return dataclasses.replace(grid, title=f"all runs: mean ± standard error over {told} seeds")
 
 
 def _of_run(grid, run):
     """Return a grid that tells of which of several runs it is."""
     name = re.sub(r"[^\w.-]+", "_", run.name)
     return dataclasses.replace(grid, name=f"{grid.name}_{name}", title=f"{run.name}: {grid.title}")
+
+
+def _rows(runs):
+    return tuple({**row, "arm": _group(runs, run, row["arm"])} for run in runs for row in run.rows)
 
 
 def _draw(subject, folder):
