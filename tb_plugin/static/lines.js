@@ -39,7 +39,7 @@ export function findSeries(data, run, tag) {
 /**
  * The lines of one column of a tag: one a run, or one a group of seeds.
  *
- * `what` = {tag, column, x, logY, interval: {low, high}: the tags of its ends}. A line is {name, colour,
+ * `what` = {tag, column, x, logY, interval: {low, high} or {around}: tags of its ends or half width}. A line is {name, colour,
  * x, y, raw, low, high, lost}: `raw` are the values before smoothing, `low` and `high` a band, `lost` the
  * places where a value was NaN or infinite.
  */
@@ -69,6 +69,8 @@ function lineOf(data, run, one, values, look, what, tally) {
   const line = {name: run.run, group: run.group, colour: run.colour, x, y: keep(smoothed), raw: keep(values)};
   line.lost = [...values.keys()].filter((i) => isLost(one, column(what), values[i]));
   if (what.interval) addInterval(line, data, one, what.interval);
+  // On a log axis a band that reaches 0 ends at a value that is there.
+  if (line.low && what.logY) line.low = line.low.map((value, i) => (value > 0 ? value : line.y[i] / 100));
   return line;
 }
 
@@ -91,9 +93,17 @@ function tallyLine(tally, one, name, values, shown) {
 }
 
 function addInterval(line, data, one, interval) {
-  const ends = [interval.low, interval.high].map((tag) => findSeries(data, one.run, tag));
-  if (ends.some((end) => !end)) return;
-  [line.low, line.high] = ends.map((end) => interpolate({x: clockOf(end), y: end.values[0]}, clockOf(one)));
+  const at = (tag) => {
+    const other = tag && findSeries(data, one.run, tag);
+    return other && interpolate({x: clockOf(other), y: other.values[0]}, clockOf(one));
+  };
+  if (interval.around) {
+    const half = at(interval.around);
+    if (half) [line.low, line.high] = [-1, 1].map((sign) => line.y.map((value, i) => (value === null ? NaN : value + sign * half[i])));
+  } else {
+    const [low, high] = [at(interval.low), at(interval.high)];
+    if (low && high) Object.assign(line, {low, high});
+  }
 }
 
 function bySeeds(lines, look, what) {

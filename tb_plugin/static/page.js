@@ -1,4 +1,4 @@
-// The page of the tab: openPage() builds it, in TensorBoard (start.js) and in a report alike.
+// The page of the tab: openPage() builds it, in TensorBoard (index.js) and in a report alike.
 //
 // It holds the list of runs and seven panels. Runs come from the server; which of them are visible,
 // and everything else that the reader chooses, is in the view, which is in the address.

@@ -4,6 +4,7 @@ Numbers are read back from the figures that Plotly draws. Each page also has to 
 and without a request to another host.
 """
 
+import html
 import json
 import os
 import re
@@ -178,6 +179,14 @@ def test_sharpness_draws_what_was_written(open_page, server):
         "document.getElementById('plot-sharpness').layout.xaxis.title.text === 'training loss'"
     )
     assert trace(page, "sharpness", part="value")["x"] == written.TRAIN
+
+
+def test_uncertainty_is_a_band_and_no_measure_of_its_own(open_page, server):
+    page = open_page(alone(server, **only("mine/0")))
+    assert trace(page, "sharpness", part="low")["y"] == [3.5, 7.0, 15.0, 10.0]
+    assert trace(page, "sharpness", part="high")["y"] == [4.5, 9.0, 17.0, 14.0]
+    measures = box(page, "Measure, Sharpness evolution").locator("option").all_inner_texts()
+    assert sorted(measures) == ["Edge of stability", "Eigenvalues: first", "Top eigenvalue"]
 
 
 def test_eigenvalues_have_their_ranks_edge_and_hollow_marks(open_page, server):
@@ -370,8 +379,16 @@ def test_exports_hold_the_numbers(open_page, server):
         with open(download.value.path(), "rb") as file:
             files[kind] = file.read()
     rows = [line.split(",") for line in files["CSV"].decode().splitlines()]
-    assert [float(row[5]) for row in rows[1:]] == written.TOP and {row[0] for row in rows[1:]} == {"mine/0"}
-    assert [row["value"] for row in json.loads(files["JSON"])] == written.TOP
+    numbers = {
+        tag: [float(row[5]) for row in rows[1:] if row[:2] == ["mine/0", tag]]
+        for tag in {row[1] for row in rows[1:]}
+    }
+    assert numbers == {
+        "sharpness/top_eigenvalue": written.TOP,
+        "sharpness/top_eigenvalue_spread": written.TOP_SPREAD,
+    }
+    rows = json.loads(files["JSON"])
+    assert [row["value"] for row in rows if row["tag"] == "sharpness/top_eigenvalue"] == written.TOP
     assert (
         files["SVG"].startswith(b"<svg") and b"mine/0" in files["SVG"] and b"Top eigenvalue" in files["SVG"]
     )
@@ -468,6 +485,7 @@ def test_hostile_names_are_text_under_a_path_prefix(open_page, hostile_server):
     with open(download.value.path()) as file:
         svg = file.read()
     assert "img src=x onerror" in svg and "<img" not in svg and "<script" not in svg
+    assert "<b>bold</b>" in html.unescape(re.sub("<[^>]*>", "", svg))  # not in bold type
 
 
 def test_a_panel_without_data_says_what_to_type(open_page, hostile_server):

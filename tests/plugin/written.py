@@ -6,6 +6,7 @@ from tb_plugin.writer import Writer
 
 STEPS = [10, 20, 30, 40]
 TOP = [4.0, 8.0, 16.0, 12.0]
+TOP_SPREAD = [0.5, 1.0, 1.0, 2.0]
 EIGENVALUES = [[4.0, 2.0], [8.0, 3.0], [16.0, 5.0], [12.0, 6.0]]
 CONVERGED = [[1, 1], [1, 0], [1, 1], [1, 0]]
 EDGE = [20.0, 20.0, 50.0, 50.0]
@@ -37,7 +38,8 @@ def write_mine(log_dir):
     with Writer(str(log_dir / "mine" / "0")) as writer:
         for i, step in enumerate(STEPS):
             scalars = {
-                "sharpness/top_eigenvalue": TOP[i], "sharpness/edge_of_stability": EDGE[i], "schedule/batch_size": BATCH[i],
+                "sharpness/top_eigenvalue": TOP[i], "sharpness/edge_of_stability": EDGE[i], "sharpness/top_eigenvalue_spread": TOP_SPREAD[i],
+                "schedule/batch_size": BATCH[i],
                 "schedule/gradient_noise_scale": NOISE[i], "schedule/gradient_noise_scale_low": NOISE_LOW[i],
                 "schedule/gradient_noise_scale_high": NOISE_HIGH[i], "generalization/train_loss": TRAIN[i],
                 "generalization/test_loss": TEST[i], "progress/epochs": EPOCHS[i],

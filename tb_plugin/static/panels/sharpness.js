@@ -7,9 +7,22 @@ import {axesOf, pageAxis, paneLayout} from "../panes.js";
 
 const SPECIAL = /^(schedule|generalization|progress)\//; // other panels show these
 
+// What tells how certain a measure is comes as a tag of its own, named after it: a band, best known first.
+const UNCERTAINTIES = ["_spread", "_standard_error", "_residual"];
+
+function isUncertainty(tag, runs) {
+  const ending = UNCERTAINTIES.find((end) => tag.endsWith(end));
+  return Boolean(ending) && runs.some((run) => run.tags.some((other) => other.tag === tag.slice(0, -ending.length)));
+}
+
+/** The tag of the uncertainty of a measure, undefined if none was written. */
+function uncertaintyOf(measure, runs) {
+  return UNCERTAINTIES.map((end) => measure.tag + end).find((tag) => runs.some((run) => run.tags.some((other) => other.tag === tag)));
+}
+
 /** Measures: scalars that no other panel shows, and the largest of each row of eigenvalues. */
 function measures(runs) {
-  const found = tagsOf(runs, (tag) => (tag.kind === "scalar" ? !SPECIAL.test(tag.tag) : tag.kind === "eigenvalues"));
+  const found = tagsOf(runs, (tag) => (tag.kind === "scalar" ? !SPECIAL.test(tag.tag) && !isUncertainty(tag.tag, runs) : tag.kind === "eigenvalues"));
   const rank = (tag) => (tag.kind === "eigenvalues" ? 2 : tag.tag.startsWith("sharpness/") ? 0 : 1);
   return found.sort((a, b) => rank(a) - rank(b));
 }
@@ -37,7 +50,10 @@ export const sharpness = {
     code: ['lb.callbacks.CurvatureMonitor(sample, log_dir="runs/a")', 'tb_plugin.summary.scalar("sharpness/trace", value, step=step)'],
   },
   has: (run) => measures([run]).length > 0,
-  tags: (ask) => (measureOf(ask) ? [measureOf(ask).tag] : []),
+  tags(ask) {
+    const measure = measureOf(ask);
+    return measure ? [measure.tag, uncertaintyOf(measure, ask.runs)].filter(Boolean) : [];
+  },
   axis: (ask) => ask.option.against || ask.x,
   load: (store, ask) => loadLines(store, {...ask, x: sharpness.axis(ask)}, sharpness.tags(ask)),
 
@@ -47,7 +63,9 @@ export const sharpness = {
     const x = look.option.against || look.x;
     const tally = openTally();
     const column = measure.kind === "eigenvalues" ? "value_1" : "value";
-    const lines = linesOf(data, look, {tag: measure.tag, column, x, logY}, tally);
+    const interval = {around: uncertaintyOf(measure, data.runs)};
+    const lines = linesOf(data, look, {tag: measure.tag, column, x, logY, interval}, tally);
+    const name = (interval.around || "").slice(measure.tag.length + 1).replace("_", " ");
     const style = {axes: axesOf(1), column: nameOf(measure), legend: true};
     const pane = {title: nameOf(measure), unit: measure.unit, x: pageAxis(look, x), y: {type: look.option.scale}};
     const traces = lines.flatMap((line) => tracesOf(line, style, look.smoothing));
@@ -55,7 +73,7 @@ export const sharpness = {
       data: traces,
       layout: paneLayout([[pane]], look, {traces, height: 300}),
       notes: notesOf(tally),
-      keys: [],
+      keys: lines.some((line) => line.low) ? [{mark: "band", text: look.seeds === "separate" ? `± ${name}` : "seeds"}] : [],
       summary: summaryOf(nameOf(measure), lines),
     };
   },
