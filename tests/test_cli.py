@@ -62,7 +62,12 @@ def test_help_and_version_answer_without_tensorflow_numpy_or_rich():
         except SystemExit as end:
             print(end.code, [m for m in ("tensorflow", "keras", "numpy", "rich", "yaml") if m in sys.modules])
     """
-    for arguments, text in (("--help", "train the arms"), ("--version", "0.1"), ("run --help", "key=value")):
+    for arguments, text in (
+        ("--help", "train the arms"),
+        ("--version", "0.1"),
+        ("run --help", "key=value"),
+        ("report --help", "LaTeX"),
+    ):
         done = subprocess.run(
             [sys.executable, "-c", code, *arguments.split()], capture_output=True, text=True
         )
@@ -96,6 +101,9 @@ def test_what_argparse_refuses_ends_with_2(arguments):
         (["run", "tiny.yaml", "--jobs", "2", "seeds=0"], "seeds: 0 must be a whole number of at least 1."),
         (["run", "."], "cannot be read as YAML"),
         (["run", "tiny.yaml", "output=tiny.yaml"], "output: 'tiny.yaml' cannot be written: File exists."),
+        (["report", "runs/tinny"], "There is no run 'runs/tinny'. Pass the directory that lbgap run printed"),
+        (["report", "tiny.yaml"], "'tiny.yaml' is a file. Pass the run directory that it is in."),
+        (["report", "."], "'.' is no run directory: it holds neither config.yaml nor TensorBoard events."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -160,8 +168,12 @@ def test_a_run_prints_a_line_per_seed_the_tables_the_sentence_and_the_paths(ran)
     assert any("tiny: mean ± standard error over 2 seeds" in line for line in lines)
     assert any("difference from small, paired by seed" in line for line in lines)
     assert any(line.startswith("After equal epochs, against small: test accuracy: ") for line in lines)
-    paths = ["runs/tiny/results.json", "runs/tiny/results.csv", "runs/tiny/config.yaml"]
-    assert lines[-4:] == [*paths, "curves: tensorboard --logdir runs/tiny"]
+    paths = [f"runs/tiny/{name}" for name in ("results.json", "results.csv", "config.yaml", "report.html")]
+    more = [
+        "curves: tensorboard --logdir runs/tiny",
+        "figures and tables for a paper: lbgap report runs/tiny",
+    ]
+    assert lines[-6:] == [*paths, *more]
     assert all((folder / path).stat().st_size for path in paths)
 
 
@@ -192,6 +204,25 @@ def test_the_table_holds_the_means_of_results_json(ran):
     cell = f"{(first + second) / 2:.2f}±{abs(first - second) / 2:.2f}"
     (line,) = (line for line in done.stdout.splitlines() if line.startswith(" small  ") and "±" in line)
     assert line.split()[1] == cell
+
+
+def test_a_report_prints_what_it_wrote_and_does_without_tensorflow(ran):
+    folder, _, _ = ran
+    code = (
+        "import sys; from tf_lbgap.cli import main; code = main(sys.argv[1:]);"
+        "assert 'tensorflow' not in sys.modules; sys.exit(code)"
+    )
+    command = [sys.executable, "-c", code, "report", "runs/tiny"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    paths = done.stdout.splitlines()
+    assert paths[0] == "runs/tiny/report.html"
+    assert {"runs/tiny/figures/compare.pdf", "runs/tiny/tables/results.tex"} <= set(paths)
+    assert all((folder / path).stat().st_size for path in paths)
+
+    command += ["--quiet", "--output", "elsewhere/page.html"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "elsewhere/page.html\n", "")
 
 
 def test_quiet_prints_no_progress_and_overrides_may_follow_options(ran):

@@ -12,7 +12,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "tf_lbgap"
 # Who may import whom. A part that is new needs a line here.
 _CURVATURE = {"strategy", "batch_normalization"}
 _MEASURES = {"curvature", "sharpness", "landscape"}
-_CALLBACKS = {"schedules", "scaling", "networks", "data", *_MEASURES, *_CURVATURE}
+_CALLBACKS = {"schedules", "scaling", "networks", "data", "tb_plugin", *_MEASURES, *_CURVATURE}
 ARROWS = {
     "schedules": set(),
     "scaling": set(),
@@ -26,7 +26,7 @@ ARROWS = {
     "callbacks": _CALLBACKS,
     "experiment": {"callbacks", *_CALLBACKS},
     "claims": {"callbacks", *_CALLBACKS},
-    "report": {"experiment", "claims"},
+    "report": {"experiment", "claims", "tb_plugin"},
     "bars": set(),
     "cli": {"experiment", "claims", "report", "bars"},
     "__main__": {"cli"},
@@ -46,18 +46,24 @@ def imports(part):
     path = PACKAGE / part
     files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
     for file in files:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                yield from (alias.name for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0, f"{file} imports relatively"
-                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        yield from imports_of(file)
+
+
+def imports_of(file):
+    """Yield the dotted name of everything a file imports."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def ours(part):
     """Return the parts that a part imports; of the package itself only what is a part counts (`__version__` is none)."""
-    names = (name.split(".") for name in imports(part))
-    return {path[1] for path in names if path[0] == "tf_lbgap" and len(path) > 1} & set(parts()) - {part}
+    names = [name.split(".") for name in imports(part)]
+    found = {path[1] for path in names if path[0] == "tf_lbgap" and len(path) > 1} & set(parts()) - {part}
+    return found | {"tb_plugin" for path in names if path[0] == "tb_plugin"}
 
 
 @pytest.mark.parametrize("part", parts())
@@ -68,7 +74,35 @@ def test_a_part_imports_only_what_stands_below_it(part):
 
 def test_arrows_have_no_circle():
     for part, below in ARROWS.items():
-        assert all(part not in ARROWS[other] for other in below), part
+        assert all(part not in ARROWS.get(other, ()) for other in below), part
+
+
+PLUGIN = PACKAGE.parent / "tb_plugin"
+WRITES = {"tb_plugin.summary", "tb_plugin.writer"}
+
+
+def test_the_plugin_never_imports_the_package():
+    for file in PLUGIN.rglob("*.py"):
+        assert not [name for name in imports_of(file) if name.split(".")[0] == "tf_lbgap"], file
+
+
+@pytest.mark.parametrize(
+    "name", ["metadata", "plugin", "loader", "series", "writer", "records", "runs", "reader"]
+)
+def test_what_serves_and_what_writes_without_tensorflow_never_names_it(name):
+    found = {name.split(".")[0] for name in imports_of(PLUGIN / f"{name}.py")}
+    assert not found & {"tensorflow", "keras"}
+
+
+@pytest.mark.parametrize("part", ["callbacks", "experiment"])
+def test_who_measures_imports_of_the_plugin_only_what_writes(part):
+    modules = {".".join(name.split(".")[:2]) for name in imports(part) if name.startswith("tb_plugin")}
+    assert modules <= WRITES
+
+
+def test_the_server_side_of_the_plugin_is_imported_without_tensorflow():
+    code = "import sys, tb_plugin.plugin, tb_plugin.writer; print('tensorflow' in sys.modules, 'tf_lbgap' in sys.modules)"
+    assert in_a_new_process(code).strip() == "False False"
 
 
 @pytest.mark.parametrize("part", WITHOUT_TENSORFLOW)

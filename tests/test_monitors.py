@@ -3,7 +3,7 @@
 import copy
 import csv
 import functools
-import glob
+import json
 import math
 import pickle
 import random
@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from event_files import blocks, events
 
 import tf_lbgap as lb
 from tf_lbgap.callbacks.monitor import mean_and_spread
@@ -526,16 +527,6 @@ def test_measures_come_by_name_with_options_as_functions_and_in_several(monkeypa
 # Files.
 
 
-def events(log_dir):
-    """Return {tag: {step: array}} of all files in a directory."""
-    found = {}
-    for path in sorted(glob.glob(f"{log_dir}/*tfevents*")):
-        for event in tf.compat.v1.train.summary_iterator(path):
-            for value in event.summary.value:
-                found.setdefault(value.tag, {})[event.step] = tf.make_ndarray(value.tensor)
-    return found
-
-
 @pytest.mark.parametrize("update_freq", [pytest.param("epoch", marks=pytest.mark.slow), 5])
 def test_tensorboard_gets_all_points_at_steps_of_the_optimizer(tmp_path, update_freq):
     """Also beside Keras' own callback, which with update_freq=5 lets through what falls on its steps only."""
@@ -552,26 +543,74 @@ def test_tensorboard_gets_all_points_at_steps_of_the_optimizer(tmp_path, update_
     assert list(found["sharpness/top_eigenvalue"]) == list(rows)
     assert list(found["sharpness/size_of_measure"]) == [6, 12]
     for update, row in rows.items():
-        for key, tag in {"values": "eigenvalues", "residuals": "residuals", "converged": "converged"}.items():
-            np.testing.assert_array_equal(found[f"curvature/{tag}"][update], row[key])
+        block = found["curvature/eigenvalues"][update]
+        np.testing.assert_array_equal(block[2:], [*row["values"], *row["residuals"], *row["converged"]])
         assert found["sharpness/trace_standard_error"][update] == np.float32(row["trace_standard_error"])
         assert found["sharpness/edge_of_stability"][update] == np.float32(40)
         assert found["curvature/density"][update].shape == (2, len(row["density"]["grid"]))
-    text = found["curvature/measured"][4].item().decode()
-    assert "- examples: 21" in text
-    assert "- batch_normalization: recalibrated" in text
-    assert "- matrix: hessian" in text
+        assert found["lbgap/top_eigenvalue"][update] == np.float32(
+            row["values"][0]
+        )  # for hosted TensorBoards
 
 
-def test_tensorboard_lists_tensors_as_such(tmp_path):
+def test_what_is_written_says_what_was_measured_and_in_which_unit(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    fit(plain(linear=True), lb.callbacks.CurvatureMonitor(SAMPLE, log_dir=tmp_path), epochs=1)
+    monitors = [
+        lb.callbacks.CurvatureMonitor(SAMPLE, which="smallest", log_dir=tmp_path, prefix="test_"),
+        lb.callbacks.SharpnessMonitor(SAMPLE, measures="epsilon_sharpness", log_dir=tmp_path),
+    ]
+    fit(plain(linear=True), *monitors, epochs=1)
 
     accumulator = EventAccumulator(str(tmp_path)).Reload()
-    assert "curvature/eigenvalues" in accumulator.Tags()["tensors"]
-    metadata = accumulator.SummaryMetadata("curvature/eigenvalues")
-    assert (metadata.data_class, metadata.plugin_data.plugin_name) == (2, "lbgap")
+    contents = {}
+    for tag in accumulator.Tags()["tensors"]:
+        metadata = accumulator.SummaryMetadata(tag)
+        if metadata.plugin_data.plugin_name == "lbgap":
+            contents[tag] = json.loads(metadata.plugin_data.content)
+    assert contents.keys() == {
+        "curvature/test_smallest_eigenvalues",
+        "sharpness/test_bottom_eigenvalue",
+        "sharpness/test_bottom_eigenvalue_residual",
+        "sharpness/epsilon_sharpness",
+    }
+    spectrum = contents["curvature/test_smallest_eigenvalues"]
+    assert (spectrum["kind"], spectrum["which"]) == ("eigenvalues", "smallest")
+    about = {"loss": "mse", "optimizer": "SGD", "examples": 21, "batch_normalization": "recalibrated"}
+    assert spectrum["measured"].items() >= {**about, "matrix": "hessian", "weights": 5}.items()
+    assert contents["sharpness/test_bottom_eigenvalue"]["unit"] == "loss / weight²"
+    assert contents["sharpness/epsilon_sharpness"]["unit"] == "%"
+
+
+class Raise(keras.callbacks.Callback):
+    """Ends a fit at a point that has a name."""
+
+    def __init__(self, where, error):
+        super().__init__()
+        self._error = error
+        setattr(self, where, self._raise)
+
+    def _raise(self, *_, **__):
+        if int(self.model.optimizer.iterations) >= 9:
+            raise self._error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt()], ids=["error", "Ctrl-C"])
+@pytest.mark.parametrize(
+    "where", ["on_train_batch_end", "on_train_batch_begin", "on_test_begin", "on_epoch_end"]
+)
+def test_nothing_is_lost_when_fit_is_broken_off_and_rows_are_gathered_by_epoch(where, error, tmp_path):
+    """6 updates an epoch; broken off at update 9 of the second, or at its end, update 12."""
+    monitor = lb.callbacks.CurvatureMonitor(SAMPLE, every=1, log_dir=tmp_path)
+    with pytest.raises(type(error)) as caught:
+        fit(plain(linear=True), Raise(where, error), monitor, validation_data=SAMPLE)
+
+    measured = measured_at(monitor)
+    # At the beginning of a batch the one before was measured; at the end of update 9 the monitor stands behind.
+    assert measured[-1] == {"on_train_batch_begin": 9, "on_train_batch_end": 8}.get(where, 12)
+    first, second = blocks(tmp_path, "curvature/eigenvalues")
+    assert (first, second) == ([1, 2, 3, 4, 5, 6], measured[6:])
+    del caught
 
 
 # Around.

@@ -75,6 +75,18 @@ def _parser():
     )
     measure.add_argument("--quiet", action="store_true", help="print the table and the paths only")
     measure.set_defaults(command=_measure)
+    report = commands.add_parser(
+        "report",
+        help="write one HTML page, figures and LaTeX tables of runs",
+        description="Write RUN/report.html, which opens without TensorBoard, figures as SVG and PDF into RUN/figures, and "
+        "LaTeX tables into RUN/tables.",
+    )
+    report.add_argument(
+        "runs", nargs="+", metavar="RUN", help="run directory, such as runs/quickstart; several are compared"
+    )
+    report.add_argument("--output", metavar="FILE", help="the HTML file, by default RUN/report.html")
+    report.add_argument("--quiet", action="store_true", help="print the path of the page only")
+    report.set_defaults(command=_report)
     return parser
 
 
@@ -101,14 +113,16 @@ def _run(options):
     console = Console(highlight=False, markup=False, emoji=False)  # names are printed as they are
     with Bars(console, quiet=options.quiet) as bars:
         rows = experiment.run(loaded, jobs=options.jobs, again=options.again, listen=bars)
-    console.print(report.results_table(loaded, rows))
-    differences = report.differences_table(loaded, rows)
+    console.print(report.rich_table(report.results_grid(loaded, rows), whole="numbers"))
+    differences = report.differences_grid(loaded, rows)
     if differences is not None:
-        console.print(differences)
+        console.print(report.rich_table(differences))
     console.print(report.sentence(loaded, rows), soft_wrap=True)
-    for name in ("results.json", "results.csv", "config.yaml"):
+    report.write([loaded.output], figures=False)
+    for name in ("results.json", "results.csv", "config.yaml", "report.html"):
         console.print(os.path.join(loaded.output, name), soft_wrap=True)
     console.print(f"curves: tensorboard --logdir {loaded.output}", soft_wrap=True)
+    console.print(f"figures and tables for a paper: lbgap report {loaded.output}", soft_wrap=True)
     return 0
 
 
@@ -128,7 +142,24 @@ def _measure(options):
     loaded, rows = experiment.measure(
         options.run, names, examples=options.examples, subsets=options.subsets, listen=tell
     )
-    console.print(report.measures_table(loaded, rows, names))
+    console.print(report.rich_table(report.measures_grid(loaded, rows, names), whole="names"))
     for name in ("measures.json", "measures.csv"):
         console.print(os.path.join(options.run, name), soft_wrap=True)
     return 0
+
+
+def _report(options):
+    _read_events_without_tensorflow()
+    from tf_lbgap import report
+
+    paths = report.write(options.runs, options.output)
+    for path in paths[:1] if options.quiet else paths:
+        print(path)
+    return 0
+
+
+def _read_events_without_tensorflow():
+    """Let TensorBoard take its own reader of files instead of TensorFlow's, which takes seconds to import."""
+    import types
+
+    sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("tensorboard.compat.notf"))

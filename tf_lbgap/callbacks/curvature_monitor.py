@@ -9,6 +9,7 @@ import numpy as np
 from tf_lbgap.callbacks import learning_rate as rates
 from tf_lbgap.callbacks import stability
 from tf_lbgap.callbacks.monitor import Monitor, check_whole, mean_and_spread
+from tf_lbgap.callbacks.summaries import EIGENVALUE_UNIT
 from tf_lbgap.curvature import (
     FisherOperator,
     GaussNewtonOperator,
@@ -23,6 +24,11 @@ _OPERATORS = {
     "hessian": HessianOperator,
     "gauss_newton": GaussNewtonOperator,
     "fisher": FisherOperator,
+}
+_TAGS = {
+    "largest": "eigenvalues",
+    "smallest": "smallest_eigenvalues",
+    "magnitude": "largest_magnitude_eigenvalues",
 }
 _NAMES = {
     "largest": "top_eigenvalue",
@@ -86,11 +92,12 @@ class CurvatureMonitor(Monitor):
         operator: "hessian", "gauss_newton" or "fisher".
         preconditioned: Whether to measure Adam's preconditioned matrix, too. Defaults to whether the optimizer
             is Adam and `which` is "largest".
-        log_dir: Where to write for TensorBoard: scalars `sharpness/top_eigenvalue`, .., tensors
-            `curvature/eigenvalues` (k,), `curvature/residuals`, `curvature/converged` and
-            `curvature/density` (2, g), grid and density.
+        log_dir: Where to write for TensorBoard's tab SHARPNESS: scalars `sharpness/top_eigenvalue`, ..,
+            `curvature/eigenvalues` (`smallest_eigenvalues`, `largest_magnitude_eigenvalues`) with residuals
+            and flags, and `curvature/density`.
         at_start: Whether to measure before the first update of a fit, too.
         prefix: Put before names and tags, to tell two such monitors apart.
+        measured: More on what is measured, for captions: a dict such as `{"data": "digits"}`.
         **options: `regularization`, `variables`, `loss_weights`, `chunk_size` of `curvature.HessianOperator`.
 
     Raises:
@@ -122,6 +129,7 @@ class CurvatureMonitor(Monitor):
         seed=0,
         at_start=False,
         prefix="",
+        measured=None,
         **options,
     ):
         super().__init__(
@@ -134,6 +142,7 @@ class CurvatureMonitor(Monitor):
             log_dir=log_dir,
             at_start=at_start,
             prefix=prefix,
+            measured=measured,
             **options,
         )
         check_whole(1, k=k)
@@ -330,32 +339,29 @@ class CurvatureMonitor(Monitor):
         }
 
     def _learning_rate(self):
-        """The rate of the last update, whether or not its batch's factor was taken out of the optimizer again."""
-        optimizer, stream = self.model.optimizer, self._stream()
-        rate = rates.read_rate(optimizer)
-        if stream is None or not stream.is_steered or stream.rate_scheduler(self.params) is not None:
-            return rate
-        schedule = rates.schedule_of(optimizer)
-        in_it = (
-            schedule._value if isinstance(schedule, rates.ScaledSchedule) else rates.rate_factor(optimizer)
-        )
-        return rate / in_it * stream.learning_rate_factor
+        """The rate of the last update, or of the next one before the first."""
+        return rates.used_rate(self.model.optimizer, self._stream(), self.params)
 
     def _products_to_cap(self, row):
         return max(row["products_of_eigenvalues"])
 
-    def _room(self):
-        return "curvature"
+    def _unit(self, name):
+        return "" if name.startswith("preconditioned") else EIGENVALUE_UNIT
 
-    def _tensors(self, row):
-        tensors = {
-            "eigenvalues": np.array(row["values"], "float64"),
-            "residuals": np.array(row["residuals"], "float64"),
-            "converged": np.array(row["converged"]),
-        }
+    def _write_more(self, writer, row, named, measured):
+        writer.eigenvalues(
+            f"curvature/{named(_TAGS[self.which])}",
+            row["values"],
+            row["update"],
+            residuals=row["residuals"],
+            converged=row["converged"],
+            which=self.which,
+            mirror=False,  # the scalar beside it has a mirror
+            measured=measured,
+        )
         if "density" in row:
-            tensors["density"] = np.array([row["density"]["grid"], row["density"]["density"]])
-        return tensors
+            grid, density = row["density"]["grid"], row["density"]["density"]
+            writer.density(f"curvature/{named('density')}", grid, density, row["update"], measured=measured)
 
     def _description(self):
         return {

@@ -64,6 +64,9 @@ def schedule_of(optimizer):
 
 def read_rate(optimizer):
     """Return the rate of the next update, a float."""
+    rate = innermost(optimizer)._learning_rate
+    if isinstance(rate, keras.Variable):
+        return float(rate.value.value().numpy())  # a third of the time that `learning_rate` takes
     return float(innermost(optimizer).learning_rate.numpy())
 
 
@@ -73,6 +76,29 @@ def read_last_rate(optimizer):
     if schedule is None:
         return read_rate(optimizer)
     return float(keras.ops.convert_to_numpy(schedule(innermost(optimizer).iterations - 1)))
+
+
+def used_rate(optimizer, stream=None, params=None):
+    """Return the rate that the last update was made with (before the first: that of the next), a float.
+
+    It does not matter whether the batch's factor has been taken out of the optimizer again, so callbacks may ask
+    on either side of those that steer.
+
+    Args:
+        optimizer: A Keras optimizer.
+        stream: The `data.Batches` that `fit` reads, or None.
+        params: The `params` of the callback that asks.
+    """
+    scheduler = stream.rate_scheduler(params) if stream is not None else None
+    if scheduler is not None and scheduler.rate is not None:
+        return scheduler.rate
+    schedule = schedule_of(optimizer)
+    began = schedule is not None and int(innermost(optimizer).iterations.numpy()) > 0
+    rate = read_last_rate(optimizer) if began else read_rate(optimizer)
+    if stream is None or not stream.is_steered:
+        return rate
+    in_it = schedule._value if isinstance(schedule, ScaledSchedule) else rate_factor(optimizer)
+    return rate / in_it * stream.learning_rate_factor
 
 
 def scale_rate(model, factor):

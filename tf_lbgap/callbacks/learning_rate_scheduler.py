@@ -43,6 +43,7 @@ class LearningRateScheduler(keras.callbacks.Callback):
                 f"schedule={schedule!r} must be a function of progress: lb.schedules.constant({schedule!r}), or another."
             )
         self.batches, self.schedule, self.momentum_correction = batches, schedule, momentum_correction
+        self._rate = None
         self.rate_at(0.0)
 
     def get_config(self):
@@ -70,6 +71,11 @@ class LearningRateScheduler(keras.callbacks.Callback):
                 "number of at least 0."
             )
         return rate
+
+    @property
+    def rate(self):
+        """The rate of the last update of this fit, a float, or None before the first."""
+        return self._rate
 
     def on_train_begin(self, logs=None):
         optimizer = self.model.optimizer

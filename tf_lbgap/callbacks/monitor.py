@@ -14,8 +14,9 @@ import tensorflow as tf
 
 from tf_lbgap.callbacks import sample
 from tf_lbgap.callbacks.cadence import Budget, Epochs, cadence_of
+from tf_lbgap.callbacks.described import described, name_of_loss
 from tf_lbgap.callbacks.stream import fit_arguments
-from tf_lbgap.callbacks.summaries import Summaries
+from tf_lbgap.callbacks.summaries import Summaries, call_when_steps_end
 from tf_lbgap.curvature import LossSurface
 from tf_lbgap.curvature.modes import checked_mode
 from tf_lbgap.data.keras_calls import callbacks_of
@@ -35,6 +36,7 @@ class Monitor(keras.callbacks.Callback):
         log_dir: Where to write summaries for TensorBoard.
         at_start: Whether to measure before the first update of a fit, too.
         prefix: Put before the names in the logs and the tags, so that two monitors of one kind do not clash.
+        measured: More on what is measured, for captions: a dict such as `{"data": "digits"}`.
         **options: `regularization`, `variables`, `loss_weights`, `chunk_size`.
 
     Attributes:
@@ -55,6 +57,7 @@ class Monitor(keras.callbacks.Callback):
         log_dir=None,
         at_start=False,
         prefix="",
+        measured=None,
         **options,
     ):
         super().__init__()
@@ -68,6 +71,7 @@ class Monitor(keras.callbacks.Callback):
         self.batches, self.loss = sample.readable_again(batches), loss
         self.subsets, self.batch_normalization = int(subsets), checked_mode(batch_normalization)
         self.log_dir, self.at_start, self.prefix, self.options = log_dir, at_start, prefix, options
+        self.measured = dict(measured or {})
         self._cadence = cadence_of(every, max_overhead)
         self.history, self.seconds, self.tracing_seconds = [], 0.0, 0.0
         self._subject = self._parts = self._summaries = None
@@ -97,13 +101,23 @@ class Monitor(keras.callbacks.Callback):
         """Return the row of weights that are not finite."""
         raise NotImplementedError
 
-    def _tensors(self, row):
-        """Return arrays for TensorBoard by tag."""
-        return {}
+    def _write_more(self, writer, row, named, measured):
+        """Write what is not a scalar.
+
+        Args:
+            writer: A `tb_plugin.writer.Writer`.
+            row: A row of the history.
+            named: Function from the last part of a tag to that with the prefix.
+            measured: What was measured, a dict.
+        """
 
     def _description(self):
         """Return what was measured, a dict of plain values."""
         return {}
+
+    def _unit(self, name):
+        """Return the unit of a scalar, empty if it has none."""
+        return ""
 
     # What a user asks.
 
@@ -139,6 +153,8 @@ class Monitor(keras.callbacks.Callback):
         self._set_up()
         if self.log_dir is not None and self._summaries is None:
             self._summaries = Summaries(self.log_dir)
+        if self._summaries is not None:
+            call_when_steps_end(self._summaries.flush)
         self._last = None
         self._began = None
         self._warned = set()
@@ -177,6 +193,8 @@ class Monitor(keras.callbacks.Callback):
             self._take(epoch + 1.0)
         if logs is not None:
             logs.update({self.prefix + key: value for key, value in self._latest.items()})
+        if self._summaries is not None:
+            self._summaries.flush()
 
     def on_train_end(self, logs=None):
         if self._summaries is not None:
@@ -253,28 +271,26 @@ class Monitor(keras.callbacks.Callback):
     def _write(self, row, scalars):
         if self._summaries is None:
             return
-        texts = {}
-        if not self._is_described:
-            description = {
-                "examples": self._num_examples,
-                "subsets": self.subsets,
-                "batch_normalization": self.batch_normalization,
-                **self._description(),
-            }
-            texts[f"{self._room()}/{self.prefix}measured"] = "\n".join(
-                f"- {k}: {v}" for k, v in description.items()
-            )
-            self._is_described = True
-        self._summaries.write(
-            row["update"],
-            {f"sharpness/{self.prefix}{key}": value for key, value in scalars.items()},
-            {f"{self._room()}/{self.prefix}{tag}": value for tag, value in self._tensors(row).items()},
-            texts,
-        )
+        if self._measured is None:
+            self._measured = self._all_described()
+        writer, update = self._summaries.writer, row["update"]
+        for name, value in scalars.items():
+            tag = f"sharpness/{self.prefix}{name}"
+            writer.scalar(tag, value, update, unit=self._unit(name), measured=self._measured)
+        self._write_more(writer, row, lambda last: self.prefix + last, self._measured)
+        self._summaries.flush_if_due()
 
-    def _room(self):
-        """The first part of the tags of what is not a scalar."""
-        return "sharpness"
+    def _all_described(self):
+        """What was measured, for captions; a tag keeps that of its first measurement."""
+        return {
+            **described(self.model),
+            "loss": name_of_loss(self._wanted[1]),
+            "examples": self._num_examples,
+            "subsets": self.subsets,
+            "batch_normalization": self.batch_normalization,
+            **self._description(),
+            **self.measured,
+        }
 
     # Cost.
 
@@ -380,7 +396,7 @@ class Monitor(keras.callbacks.Callback):
         else:
             self._num_examples = sample.num_examples(self.batches)
         self._subject = self._make(loss, self._parts[0] if self._parts else self.batches, options)
-        self._wanted, self._is_traced, self._has_measured, self._is_described = wanted, False, False, False
+        self._wanted, self._is_traced, self._has_measured, self._measured = wanted, False, False, None
 
     def _warn_once(self, key, message):
         if key not in self._warned:

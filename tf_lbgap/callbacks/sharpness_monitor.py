@@ -9,8 +9,18 @@ import numpy as np
 
 import tf_lbgap.sharpness
 from tf_lbgap.callbacks.monitor import Monitor, mean_and_spread
+from tf_lbgap.callbacks.summaries import EIGENVALUE_UNIT
 from tf_lbgap.sharpness import Subject
 
+_UNITS = {
+    "top_eigenvalue": EIGENVALUE_UNIT,
+    "hessian_trace": EIGENVALUE_UNIT,
+    "epsilon_sharpness": "%",
+    "ascent_sharpness": "loss",
+    "m_sharpness": "loss",
+    "adaptive_sharpness": "loss",
+    "average_sharpness": "loss",
+}
 _SEVERAL = ("epsilon", "rho")  # options of which a measure takes one or several
 
 
@@ -47,6 +57,7 @@ class SharpnessMonitor(Monitor):
         log_dir: Where to write for TensorBoard.
         at_start: Whether to measure before the first update of a fit, too.
         prefix: Put before names and tags, to tell two such monitors apart.
+        measured: More on what is measured, for captions: a dict such as `{"data": "digits"}`.
         **options: `regularization`, `variables`, `loss_weights`, `chunk_size` of `curvature.HessianOperator`.
 
     Raises:
@@ -67,6 +78,7 @@ class SharpnessMonitor(Monitor):
         log_dir=None,
         at_start=False,
         prefix="",
+        measured=None,
         **options,
     ):
         super().__init__(
@@ -79,6 +91,7 @@ class SharpnessMonitor(Monitor):
             log_dir=log_dir,
             at_start=at_start,
             prefix=prefix,
+            measured=measured,
             **options,
         )
         self.measures = _measures(measures)
@@ -121,6 +134,11 @@ class SharpnessMonitor(Monitor):
                 )
             values += map(float, found)
         return values
+
+    def _unit(self, name):
+        name = name.removesuffix("_spread")
+        measure = next((each for each, (_, parts) in self.measures.items() if name in parts), name)
+        return _UNITS.get(measure, "")
 
     def _description(self):
         return {"measures": ", ".join(self.measures)}

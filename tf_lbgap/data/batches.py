@@ -495,6 +495,11 @@ class Batches(tf.data.Dataset):
             self._size_in_force = self._size
         return self._size_in_force
 
+    @property
+    def batch_size_in_force(self):
+        """The size of the update that runs, or between updates of the last one."""
+        return self._size_in_force if self._mode != ALONE else self._size
+
     def live_end(self, index):
         """Return the position at which live batch `index` of the epoch ends, or 0 if it was not handed out."""
         return int(self._ends_variable.sparse_read([index]).numpy()[0])

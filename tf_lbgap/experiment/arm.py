@@ -13,9 +13,12 @@ import keras
 import numpy as np
 
 from tf_lbgap import batch_normalization, callbacks, curvature, data, schedules, sharpness
+from tf_lbgap.callbacks.described import described
+from tf_lbgap.callbacks.summaries import Summaries
 from tf_lbgap.experiment.calls import ConfigError, is_call, make, make_function, mistakes
 from tf_lbgap.experiment.clock import Clock, TimedSteps
 from tf_lbgap.experiment.evaluation import Evaluation
+from tf_lbgap.experiment.events import write_results
 from tf_lbgap.experiment.files import write_json
 
 UNLIMITED = 10**6  # epochs, where something else ends training
@@ -48,6 +51,16 @@ class Arm:
         """
         self._clock = Clock()
         split = load_split(self.config["data"], seed) if split is None else split
+        self._measured = {"data": getattr(split, "name", self.config["data"]["call"]), "seed": seed}
+        if folder is None:
+            return self._run(seed, split, None, None, progress)
+        summaries = Summaries(folder)
+        try:
+            return self._run(seed, split, folder, summaries.writer, progress)
+        finally:
+            summaries.close_for_all()  # the folder will have another name
+
+    def _run(self, seed, split, folder, writer, progress):
         with mistakes():
             with self._clock.part("compile"):
                 self._prepare(split, seed)
@@ -74,11 +87,24 @@ class Arm:
         if monitor is not None and monitor.is_within_budget:
             result["monitor_every"] = monitor.cadence
         if folder is not None:
+            self._write_results(writer, result, monitor)
             if monitor is not None:
                 write_json(folder / "curvature.json", monitor.history)
             self._model.save_weights(folder / "model.weights.h5")
         seconds = {f"seconds_{part}": value for part, value in self._clock.seconds.items()}
         return {"seed": seed, **result, "seconds": sum(seconds.values()), **seconds}
+
+    def _write_results(self, writer, result, monitor):
+        update = result["updates"]
+        taken = monitor is not None and monitor.which == "largest" and monitor.history
+        is_there = bool(taken) and monitor.history[-1]["update"] == update
+        measured = {
+            **described(self._model),
+            **self._measured,
+            "examples": self.measure.top_eigenvalue_examples,
+            "batch_normalization": "recalibrated",
+        }
+        write_results(writer, update, result, measured, eigenvalue=not is_there)
 
     # Preparing a seed.
 
@@ -163,6 +189,7 @@ class Arm:
         if folder is not None:
             if self.measure.validation_examples:
                 result.append(_Validation(functools.partial(self._validate, split)))
+            result.append(callbacks.RunSummary(folder, batches, measured=self._measured))
             result.append(keras.callbacks.TensorBoard(folder, write_graph=False, update_freq="epoch"))
         if progress is not None:
             result.append(_Progress(batches, self._fraction, stop, progress))
@@ -276,7 +303,8 @@ class Arm:
             sample,
             self.loss,
             tolerance=self.measure.tolerance,
-            log_dir=folder and str(folder / "curvature"),
+            log_dir=folder,
+            measured=self._measured,
             **settings,
         )
 

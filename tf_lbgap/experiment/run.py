@@ -6,7 +6,8 @@ runs/quickstart/config.yaml              the experiment as it was understood
                 error.txt                the tracebacks, if training raised
                 small/0/result.json      one arm and seed: written last, so its presence means "finished"
                         model.weights.h5
-                        train/ validation/   TensorBoard events
+                        events.*.lbgap   curves, spectra and results, for TensorBoard's tab SHARPNESS
+                        train/ validation/   Keras' own events
 ```
 
 An arm and seed that is finished, with the same configuration, is not trained again.

@@ -1,9 +1,10 @@
-"""What a run shows: a table of arms, their differences from the reference, one sentence."""
+"""What a run shows, as grids of text: arms, their differences from the reference, measures; and one sentence.
 
+A grid is drawn in the terminal (`tables`), in HTML (`page`) and in LaTeX (`latex`), so that they say the same.
+"""
+
+import dataclasses
 import math
-
-from rich import box
-from rich.table import Table
 
 from tf_lbgap.claims import LEVEL, QUANTITIES, compare, summarize
 
@@ -16,7 +17,6 @@ _COLUMNS = (  # key in results.json, title, scale, decimals
     ("seconds", "\nseconds", 1.0, 1),
 )
 _WITHOUT_ERROR = ("examples",)  # to fit 80 columns; results.json has every seed
-_STYLE = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False}
 
 _EQUAL = {
     "loss": "At equal training loss",
@@ -27,14 +27,24 @@ _EQUAL = {
 }
 
 
-def results_table(experiment, rows):
-    """Return a rich table: a line per arm, mean ± standard error over seeds."""
-    title = f"{experiment.name}: mean ± standard error over {_seeds(experiment.seeds)}"
-    table = Table(title=title, caption=_losses(experiment, rows), **_STYLE)
-    table.add_column("\narm", overflow="fold")
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """A table of text; cells and headings may hold several lines.
+
+    The first column names the rows, the others hold numbers.
+    """
+
+    name: str  # what it is, as a file is called
+    title: str
+    columns: tuple  # headings
+    rows: tuple  # of tuples, as long as columns
+    caption: str | None = None
+
+
+def results_grid(experiment, rows):
+    """Return a line per arm, mean ± standard error over seeds."""
     columns = [column for column in _COLUMNS if any(row.get(column[0]) is not None for row in rows)]
-    for _, title, *_ in columns:
-        table.add_column(title, justify="right", no_wrap=True)
+    lines = []
     for arm in experiment.arms:
         own = [row for row in rows if row["arm"] == arm]
         cells = [
@@ -52,25 +62,24 @@ def results_table(experiment, rows):
             else ""
         )
         marks += f"\neigenvalue not converged: {unsure}" if unsure else ""
-        table.add_row(arm + marks, *cells)
-    return table
+        lines.append((arm + marks, *cells))
+    return Grid(
+        "results",
+        f"{experiment.name}: mean ± standard error over {_seeds(experiment.seeds)}",
+        ("\narm", *(title for _, title, *_ in columns)),
+        tuple(lines),
+        _losses(experiment, rows),
+    )
 
 
-def measures_table(experiment, rows, names):
-    """Return a rich table of measures: a line per measure, a column per arm, mean ± standard error over seeds."""
+def measures_grid(experiment, rows, names):
+    """Return a line per measure, a column per arm, mean ± standard error over seeds."""
     row = rows[0]
     on = f"{row['examples']} training examples"
     if row["subsets"] > 1:
         on += f", {row['subsets']} disjoint subsets of them; in brackets the spread between subsets"
-    table = Table(
-        title=f"{experiment.name}: mean ± standard error over {_seeds(experiment.seeds)}",
-        caption=f"On {on}.",
-        **_STYLE,
-    )
-    table.add_column("measure", no_wrap=True)
     arms = [arm for arm in experiment.arms if any(row["arm"] == arm for row in rows)]
-    for arm in arms:
-        table.add_column(arm, justify="right")
+    lines = []
     for name in names:
         cells = []
         for arm in arms:
@@ -81,28 +90,33 @@ def measures_table(experiment, rows, names):
             if math.isfinite(summary.standard_error):
                 cell += f"\n±{summary.standard_error:.2g}"
             cells.append(cell + (f"\n({spread.mean:.2g})" if spread.num_seeds else ""))
-        table.add_row(name, *cells)
-    return table
+        lines.append((name, *cells))
+    return Grid(
+        "measures",
+        f"{experiment.name}: mean ± standard error over {_seeds(experiment.seeds)}",
+        ("measure", *arms),
+        tuple(lines),
+        f"On {on}.",
+    )
 
 
-def differences_table(experiment, rows):
-    """Return a rich table of paired differences from the reference arm, or None if there are none."""
+def differences_grid(experiment, rows):
+    """Return paired differences from the reference arm, or None if there are none."""
     comparisons = compare(rows, experiment.reference)
     if not comparisons:
         return None
-    table = Table(
-        title=f"difference from {experiment.reference}, paired by seed (95 % interval)",
-        caption=f"Significant: p < {LEVEL} in a paired t test, Holm-corrected for {len(comparisons)} comparisons.",
-        **_STYLE,
-    )
-    table.add_column("arm", overflow="fold")
-    for quantity in QUANTITIES:
-        table.add_column(quantity.title, justify="right")
     found = {(c.arm, c.quantity): c for c in comparisons}
-    for arm in dict.fromkeys(c.arm for c in comparisons):
-        cells = [_difference(found.get((arm, q.key)), q) for q in QUANTITIES]
-        table.add_row(arm, *cells)
-    return table
+    lines = tuple(
+        (arm, *(_difference(found.get((arm, q.key)), q) for q in QUANTITIES))
+        for arm in dict.fromkeys(c.arm for c in comparisons)
+    )
+    return Grid(
+        "differences",
+        f"difference from {experiment.reference}, paired by seed (95 % interval)",
+        ("arm", *(quantity.title for quantity in QUANTITIES)),
+        lines,
+        f"Significant: p < {LEVEL} in a paired t test, Holm-corrected for {len(comparisons)} comparisons.",
+    )
 
 
 def sentence(experiment, rows):

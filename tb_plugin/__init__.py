@@ -1,0 +1,1 @@
+"""A TensorBoard plugin for sharpness, eigenvalue histories, spectra, landscapes and schedules."""

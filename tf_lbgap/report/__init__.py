@@ -1,0 +1,10 @@
+"""What runs show: tables in the terminal, and a report as a page, figures, and tables for a paper.
+
+No TensorFlow: `write` reads event files by TensorBoard's own loader.
+"""
+
+from tf_lbgap.report.grids import differences_grid, measures_grid, results_grid, sentence
+from tf_lbgap.report.tables import rich_table
+from tf_lbgap.report.write import write
+
+__all__ = ["differences_grid", "measures_grid", "results_grid", "rich_table", "sentence", "write"]
