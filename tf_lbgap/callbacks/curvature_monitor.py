@@ -201,7 +201,10 @@ class CurvatureMonitor(Monitor):
         return operator
 
     def _trace(self):
-        self._subject.matvec(np.zeros(self._subject.shape[0]))
+        n = self._subject.shape[0]
+        self._subject.matvec(np.zeros(n))
+        if self.trace:  # multiplies blocks of vectors
+            self._subject.matmat(np.zeros((n, 2)))
 
     def _measure(self, parts):
         values, residuals, converged, taken, traces = [], [], [], [], []
