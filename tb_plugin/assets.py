@@ -4,10 +4,13 @@ No request ever becomes a path. MIME types are fixed here, since Python would as
 and a module with the wrong type does not run.
 """
 
+import concurrent.futures
+import functools
 import gzip
 import importlib.resources
 import importlib.util
 import os
+import threading
 
 from tensorboard.backend import http_util
 from werkzeug import exceptions, wrappers
@@ -67,18 +70,35 @@ def _file(entry, content_type):
 
 
 def _plotly():
-    """Return the application that serves the script in the package `plotly`, 5 MB, packed once."""
-    packed = []
+    """Return the application that serves the script in the package `plotly`, 5 MB."""
+    packed = _packed()
 
     @read_only
     def answer(request):
-        if not packed:
-            spec = importlib.util.find_spec("plotly")  # finding it does not import it
-            if spec is None or spec.origin is None:
-                raise exceptions.NotFound("The package plotly is not installed. Type: pip install plotly")
-            path = os.path.join(os.path.dirname(spec.origin), "package_data", "plotly.min.js")
-            with open(path, "rb") as script:
-                packed.append(gzip.compress(script.read(), 6, mtime=0))
-        return http_util.Respond(request, packed[0], "text/javascript", content_encoding="gzip", expires=3600)
+        script = packed.result()
+        if script is None:
+            raise exceptions.NotFound("The package plotly is not installed. Type: pip install plotly")
+        return http_util.Respond(request, script, "text/javascript", content_encoding="gzip", expires=3600)
 
     return answer
+
+
+@functools.cache
+def _packed():
+    """Pack the script once a process, beside everything else: the first opening of the tab need not wait for it."""
+    packed = concurrent.futures.Future()
+    threading.Thread(target=_pack, args=(packed,), daemon=True).start()
+    return packed
+
+
+def _pack(packed):
+    try:
+        spec = importlib.util.find_spec("plotly")  # finding it does not import it
+        if spec is None or spec.origin is None:
+            packed.set_result(None)
+            return
+        path = os.path.join(os.path.dirname(spec.origin), "package_data", "plotly.min.js")
+        with open(path, "rb") as script:
+            packed.set_result(gzip.compress(script.read(), 6, mtime=0))
+    except Exception as error:  # whoever asks for the script gets it
+        packed.set_exception(error)

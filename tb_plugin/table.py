@@ -18,7 +18,7 @@ _TAGS = {
     "sharpness": ("sharpness/epsilon_sharpness",),
 }
 COLUMNS = ("run", "group", "seed", *_TAGS, "updates", "seconds")
-_NO_SHARPNESS = ("sharpness/top_eigenvalue", "sharpness/edge_of_stability")
+_EPSILONS = "sharpness/epsilon_sharpness_"  # one tag per epsilon: the first will do
 
 
 def sources(run):
@@ -26,7 +26,10 @@ def sources(run):
     found = {}
     for column, tags in _TAGS.items():
         if column == "sharpness":
-            tags = (*tags, *(t for t in run.series if t.startswith("sharpness/") and t not in _NO_SHARPNESS))
+            tags = (
+                *tags,
+                *(t for t in sorted(run.series) if t.startswith(_EPSILONS) and not t.endswith("_spread")),
+            )
         series = next((run.series[tag] for tag in tags if tag in run.series), None)
         if series is not None:
             found[column] = series
