@@ -43,8 +43,8 @@ class RunSummary(keras.callbacks.Callback):
 
     - `schedule/batch_size`, `learning_rate` and `noise_scale` of the update that a step counts, and
       `progress/epochs` and `examples` after it: at the first update, whenever the batch size changes or `every`
-      updates have passed, and at the end of an epoch; rate and noise scale also whenever the rate has changed by 5 %. The rate is that which the update
-      was made with, whoever set it.
+      updates have passed, and at the end of an epoch; rate and noise scale also whenever the rate has changed by
+      5 %. The rate is that which the update was made with, whoever set it.
     - `generalization/train_loss`, `train_accuracy`, `test_loss` and `test_accuracy` at the end of an epoch, from
       the logs. What Keras calls the training loss is a running mean over the epoch, in training mode: with dropout,
       and of weights that were still moving. What it calls `val_loss` is the test loss here, in inference mode.
