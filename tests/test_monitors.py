@@ -158,7 +158,7 @@ def test_training_is_bit_identical_with_and_without_monitors(train, steps, tmp_p
         (4, 3, [6, 9, 12, 18]),
         (lambda update, progress: progress in (0.5, 2.0), 1, [3, 12]),
     ],
-    ids=str,
+    ids=lambda value: "function" if callable(value) else str(value),
 )
 def test_updates_at_which_it_measures(every, steps, expected):
     """With 3 updates an execution, 4 is reached at 6, 8 at 9, 12 at 12, and 16 at 18."""

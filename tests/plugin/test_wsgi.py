@@ -245,7 +245,7 @@ def test_table_holds_the_last_finite_values(tmp_path, load_fast):
             writer.scalar("generalization/test_accuracy", value, step=step)
         writer.scalar("schedule/batch_size", 128, step=7)
         writer.eigenvalues("curvature/eigenvalues", [9.0, 4.0], step=4)
-        writer.scalar("sharpness/keskar", 0.1, step=4)
+        writer.scalar("sharpness/epsilon_sharpness_0.001", 0.1, step=4)
     with served(tmp_path, load_fast=load_fast) as client:
         answer = client.post("table", runs=["wide-seed3", "unknown"])
     (row,) = answer["rows"]
