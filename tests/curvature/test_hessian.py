@@ -21,7 +21,13 @@ from cases import (
 )
 from references import finite_difference_hessian, floatx, jacobian_hessian, mean_loss
 
-from tf_lbgap.curvature import HessianOperator, exact_second_derivatives, hessian, second_order
+from tf_lbgap.curvature import (
+    GaussNewtonOperator,
+    HessianOperator,
+    exact_second_derivatives,
+    hessian,
+    second_order,
+)
 
 layers = keras.layers
 
@@ -222,6 +228,26 @@ def test_one_trace_serves_new_weights_and_batches_of_three_sizes(traces):
     operator.matmat(np.eye(len(v))[:, :2])
     assert len(traces) == 2  # one for single vectors, one for blocks
     assert all(np.abs(a - b).max() > 1e-3 for a, b in itertools.pairwise(products))
+
+
+@pytest.mark.parametrize("operator_class", [HessianOperator, GaussNewtonOperator], ids=lambda c: c.__name__)
+def test_single_and_block_products_see_other_batches(float64, operator_class):
+    """Linear regression, whose Hessian is 2/N XᵀX; each way to multiply is traced on the first data."""
+    rng = np.random.default_rng(0)
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(1, use_bias=False)])
+    first, second = (
+        (rng.normal(size=(5, 3)), rng.normal(size=(5, 1))),
+        (rng.normal(size=(4, 3)), np.ones((4, 1))),
+    )
+    operator = operator_class(model, "mse", first)
+    operator.matvec(np.ones(3))
+    operator.matmat(np.eye(3))
+
+    operator.batches = cut(second, (3, 1))
+
+    expected = 2 / 4 * second[0].T @ second[0]
+    np.testing.assert_allclose(operator.matvec(np.ones(3)), expected @ np.ones(3), rtol=1e-12)
+    np.testing.assert_allclose(operator.matmat(np.eye(3)), expected, rtol=1e-12)
 
 
 def test_sentences_of_several_lengths_share_one_trace(traces):

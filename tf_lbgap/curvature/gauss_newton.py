@@ -67,8 +67,7 @@ class LinearisedOperator(WeightsOperator):
             except _NO_FORWARD:
                 self._forward = False
                 return self._sums
-        elif self._forward.batches is not self.batches:
-            self._forward.batches = self.batches
+        self._forward.batches = self.batches
         return self._forward
 
     def _of_batch_forward(self, batch, statistics, vectors):

@@ -74,8 +74,7 @@ class HessianOperator(WeightsOperator):
             return self._sums
         if self._single is None:
             self._single = self._summed(self._of_batch_single, 1, self.batches)
-        elif self._single.batches is not self.batches:
-            self._single.batches = self.batches
+        self._single.batches = self.batches
         return self._single
 
     def _of_batch_single(self, batch, statistics, vectors):
