@@ -224,7 +224,10 @@ def main():
     parser.add_argument("--steps", type=int, default=2000, help="updates of the small batch")
     parser.add_argument("--points", type=int, default=250, help="most values of a tag in a run")
     options = parser.parse_args()
-    write(options.log_dir, runs=options.runs, steps=options.steps, points=options.points)
+    try:
+        write(options.log_dir, runs=options.runs, steps=options.steps, points=options.points)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     print(f"Wrote {options.runs} runs. Look at them: tensorboard --logdir {options.log_dir}")
 
 

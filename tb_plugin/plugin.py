@@ -79,13 +79,7 @@ class LbgapPlugin(base_plugin.TBPlugin):
         axes = {(run.name, tag): run.series[tag] for run, _ in pairs for tag in _AXES if tag in run.series}
         needed = axes | {(wanted.run, wanted.tag): wanted for _, wanted in pairs}
         self._reader.warm(self._reader.columns, ctx, experiment, needed.values())
-        for run, wanted in pairs:
-            try:
-                columns = self._reader.columns(ctx, experiment, wanted)
-            except Unreadable as problem:
-                answers.refuse(wanted, problem)
-                continue
-            answers.mention(wanted, columns.problem)
+        for run, wanted, columns in answers.read(self._reader.columns, ctx, experiment, pairs):
             answers.add(wanted, **self._thinned(ctx, experiment, run, wanted, columns, points, bounds))
         return answers.document
 
@@ -94,13 +88,7 @@ class LbgapPlugin(base_plugin.TBPlugin):
         answers = _Answers("frames")
         pairs = self._wanted(ctx, experiment, given)
         self._reader.warm(self._reader.frames, ctx, experiment, [wanted for _, wanted in pairs])
-        for run, wanted in pairs:
-            try:
-                moments = self._reader.frames(ctx, experiment, wanted)
-            except Unreadable as problem:
-                answers.refuse(wanted, problem)
-                continue
-            answers.mention(wanted, moments.problem)
+        for run, wanted, moments in answers.read(self._reader.frames, ctx, experiment, pairs):
             x = self._axes(ctx, experiment, run, wanted, moments.steps, moments.walls)
             answers.add(wanted, steps=numbers(moments.steps), x=_encoded(x))
         return answers.document
@@ -301,12 +289,20 @@ class _Answers:
         entry = {"run": wanted.run, "tag": wanted.tag, "kind": wanted.kind, **fields}
         self.document[self._name].append(entry)
 
-    def refuse(self, wanted, problem):
-        self.document["errors"].append({"run": wanted.run, "tag": wanted.tag, "message": str(problem)})
+    def read(self, reading, ctx, experiment, pairs):
+        """Yield run, series and what was read of it; what cannot be read is told, and the others still come."""
+        for run, wanted in pairs:
+            try:
+                found = reading(ctx, experiment, wanted)
+            except Unreadable as problem:
+                self._tell(wanted, problem)
+                continue
+            if found.problem:
+                self._tell(wanted, found.problem)
+            yield run, wanted, found
 
-    def mention(self, wanted, problem):
-        if problem:
-            self.refuse(wanted, problem)
+    def _tell(self, wanted, problem):
+        self.document["errors"].append({"run": wanted.run, "tag": wanted.tag, "message": str(problem)})
 
 
 def _described_run(run):

@@ -30,7 +30,7 @@ class Record:
 
 def scalar(value, *, unit="", description="", measured=None):
     """Return the record of one number, or raise ValueError if it is not one."""
-    value = np.asarray(value, np.float32)
+    value = _numbers(value, "A scalar", np.float32)
     if value.ndim:
         raise ValueError(
             f"A scalar is one number, but the value has shape {value.shape}. "
@@ -61,13 +61,13 @@ def eigenvalues(
     Raises:
         ValueError: If shapes do not fit, or the block is larger than 4 MB.
     """
-    values = np.atleast_2d(np.asarray(values, np.float64))
+    values = np.atleast_2d(_numbers(values, "values="))
     if values.ndim != 2 or not values.size:
         raise ValueError(
             f"Eigenvalues have shape (k,), or (R, k) for R steps, but these have {values.shape}."
         )
     rows, k = values.shape
-    steps = np.atleast_1d(np.asarray(steps, np.float64))
+    steps = np.atleast_1d(_numbers(steps, "step="))
     if steps.shape != (rows,):
         raise ValueError(
             f"There are {rows} rows of eigenvalues for steps of shape {steps.shape}. "
@@ -98,7 +98,7 @@ def _beside(values, given, name):
     """Return what is known of each value, in the shape of the values; NaN where nothing is."""
     if given is None:
         return np.full_like(values, np.nan)
-    given = np.atleast_2d(np.asarray(given, np.float64))
+    given = np.atleast_2d(_numbers(given, f"{name}="))
     if given.shape != values.shape:
         raise ValueError(
             f"{name}= has shape {given.shape} but the eigenvalues have {values.shape}. Pass one for each value."
@@ -168,7 +168,7 @@ def plane(a, b, loss, center=None, *, unit="loss", description="", measured=None
         description: Longer text.
         measured: What was measured.
     """
-    a, b, loss = _vector(a, "a"), _vector(b, "b"), np.asarray(loss, np.float64)
+    a, b, loss = _vector(a, "a"), _vector(b, "b"), _numbers(loss, "loss=")
     if loss.shape != (b.size, a.size):
         raise ValueError(
             f"A loss for {b.size} values of b and {a.size} of a has shape ({b.size}, {a.size}), "
@@ -194,12 +194,12 @@ def trajectory(steps, points, explained=None, *, unit="weight", description="", 
         description: Longer text.
         measured: What was measured.
     """
-    steps, points = _vector(steps, "steps"), np.asarray(points, np.float64)
+    steps, points = _vector(steps, "steps"), _numbers(points, "points=")
     if points.shape != (steps.size, 2):
         raise ValueError(
             f"A trajectory over {steps.size} steps has points of shape ({steps.size}, 2), not {points.shape}."
         )
-    explained = np.full(2, np.nan) if explained is None else np.asarray(explained, np.float64)
+    explained = np.full(2, np.nan) if explained is None else _numbers(explained, "explained=")
     if explained.shape != (2,):
         raise ValueError(
             f"explained= holds two shares, one for each axis, but it has shape {explained.shape}."
@@ -210,8 +210,17 @@ def trajectory(steps, points, explained=None, *, unit="weight", description="", 
     return Record(_capped(tensor, "Use fewer points."), encoded, description)
 
 
+def _numbers(given, name, dtype=np.float64):
+    try:
+        return np.asarray(given, dtype)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name} should be numbers, but {given!r:.80} is not. Pass a number, a list or an array."
+        ) from None
+
+
 def _vector(values, name):
-    values = np.asarray(values, np.float64)
+    values = _numbers(values, name)
     if values.ndim != 1 or not values.size:
         raise ValueError(f"{name} is a list of numbers, but it has shape {values.shape}.")
     return values

@@ -173,7 +173,12 @@ def _opened(log_dir, name):
 
         tf.io.gfile.makedirs(log_dir)
         return tf.io.gfile.GFile(f"{log_dir.rstrip('/')}/{name}", "wb")
-    os.makedirs(log_dir, exist_ok=True)
+    try:
+        os.makedirs(log_dir, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise NotADirectoryError(
+            f"log_dir={log_dir!r} is a file, or lies in one. Pass a directory; it is made if it is not there."
+        ) from None
     return open(os.path.join(log_dir, name), "wb")
 
 

@@ -193,3 +193,29 @@ def test_a_path_with_a_scheme_goes_through_the_file_systems_of_tensorflow(tmp_pa
     with Writer(f"file://{tmp_path}/remote") as writer:
         writer.scalar("my/scalar", 1.0, step=1)
     assert arrays(tmp_path, "my/scalar") == [(1, np.float32(1.0))]
+
+
+@pytest.mark.parametrize(
+    ("write", "name"),
+    [
+        (lambda writer: writer.scalar("a", "high", step=0), "A scalar"),
+        (lambda writer: writer.eigenvalues("a", ["x"], step=0), "values="),
+        (lambda writer: writer.eigenvalues("a", [1.0], step="one"), "step="),
+        (lambda writer: writer.eigenvalues("a", [1.0], step=0, residuals={}), "residuals="),
+        (lambda writer: writer.density("a", "grid", [1.0], step=0), "grid"),
+    ],
+    ids=["scalar", "values", "step", "residuals", "grid"],
+)
+def test_what_is_no_number_is_named_and_shown(tmp_path, write, name):
+    with (
+        Writer(tmp_path) as writer,
+        pytest.raises(ValueError, match=f"^{name} should be numbers, but .* is not"),
+    ):
+        write(writer)
+
+
+def test_a_file_where_a_directory_should_be_is_named(tmp_path):
+    (tmp_path / "taken").write_text("")
+    for path in (tmp_path / "taken", tmp_path / "taken" / "run"):
+        with pytest.raises(NotADirectoryError, match=r"log_dir=.*taken.* is a file, or lies in one"):
+            Writer(path)
