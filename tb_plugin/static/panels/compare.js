@@ -103,7 +103,7 @@ export const compare = {
   ],
   empty: {
     text: "No run here has numbers to compare. They come with what the panels above show, for example:",
-    code: ['tb_plugin.summary.scalar("generalization/test_accuracy", value, step=step)'],
+    code: ['lb.callbacks.RunSummary("runs/a")', 'tb_plugin.summary.scalar("generalization/test_accuracy", value, step=step)'],
   },
   has: (run) => run.tags.length > 0,
   tags: () => [],

@@ -108,7 +108,7 @@ export const density = {
   ],
   empty: {
     text: "No run here has a spectral density. Measure while training, or write your own numbers:",
-    code: ['lb.callbacks.CurvatureMonitor(sample, density=True, log_dir="runs/a")', 'tb_plugin.summary.density("curvature/density", grid, density, step=step)'],
+    code: ['lb.callbacks.CurvatureMonitor(sample, density=4, log_dir="runs/a")', 'tb_plugin.summary.density("curvature/density", grid, density, step=step)'],
   },
   has,
   tags: (ask) => (tagOf(ask) ? [tagOf(ask).tag] : []),

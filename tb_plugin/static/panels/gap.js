@@ -49,7 +49,7 @@ export const gap = {
   controls: [{key: "scale", label: "Loss", options: [{value: "linear", text: "linear"}, {value: "log", text: "log"}], initial: "linear"}],
   empty: {
     text: "No run here has training and test results. Keras' own callback writes them, or write your own numbers:",
-    code: ['keras.callbacks.TensorBoard("runs/a")', 'tb_plugin.summary.scalar("generalization/test_loss", value, step=step)'],
+    code: ['lb.callbacks.RunSummary("runs/a")', 'keras.callbacks.TensorBoard("runs/a")', 'tb_plugin.summary.scalar("generalization/test_loss", value, step=step)'],
   },
   has: (run) => run.tags.some((tag) => TAGS.includes(tag.tag)),
   tags: () => TAGS,

@@ -22,8 +22,7 @@ export const schedules = {
   empty: {
     text: "No run here has written a schedule. Train with one of these, or write your own numbers:",
     code: [
-      "lb.callbacks.BatchSizeScheduler(batches, schedule, maximum=5120)",
-      'lb.callbacks.GradientNoiseMonitor(batches, every=16, log_dir="runs/a")',
+      'lb.callbacks.RunSummary("runs/a")',
       'tb_plugin.summary.scalar("schedule/batch_size", batch_size, step=step)',
     ],
   },
