@@ -95,7 +95,7 @@ def _settle(provider):
     """Wait until the data server has read what there is: it does so beside answering, and does not say when it is done."""
     ctx, unchanged, last, end = RequestContext(), 0, None, time.monotonic() + 20
     while unchanged < 3 and time.monotonic() < end:
-        time.sleep(0.05)
+        time.sleep(0.1)
         now = [provider.list_runs(ctx, experiment_id="")]
         for listing in (provider.list_scalars, provider.list_tensors):
             now.append(listing(ctx, experiment_id="", plugin_name="lbgap"))

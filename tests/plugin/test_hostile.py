@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -330,6 +331,7 @@ def test_300_megabytes_of_landscapes_are_served_moment_by_moment(log_dir, load_f
         write_large(log_dir / f"a{run}", values)
     names = [f"a{run}" for run in range(runs)]
     with served(log_dir, load_fast=load_fast) as client:
+        wait_until_loaded(client, names, 100 // runs)
         answer = client.post("frames", runs=[GOOD, *names], tags=["landscape/plane"])
         assert [f["run"] for f in answer["frames"]] == [GOOD, *names]
         for listed in answer["frames"][1:]:
@@ -344,6 +346,16 @@ def test_300_megabytes_of_landscapes_are_served_moment_by_moment(log_dir, load_f
         )  # streamed: most of it is never made
     assert all("moments are served" in error["message"] for error in answer["errors"])
     assert len(answer["errors"]) == runs
+
+
+def wait_until_loaded(client, names, step, seconds=120):
+    """The data server reads on while it answers, and 300 MB take it a while on a busy machine."""
+    for _ in range(seconds):
+        listed = {run["run"]: run["tags"] for run in client.get("runs")["runs"]}
+        if all(name in listed and listed[name][0]["max_step"] == step for name in names):
+            return
+        time.sleep(1)
+    raise AssertionError(f"After {seconds} s the data server has no step {step} of each of {names}.")
 
 
 def write_large(path, values):
