@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from tf_lbgap.claims import LEVEL, QUANTITIES, compare, holm, summarize
+from tf_lbgap.claims import (
+    COSTS,
+    LEVEL,
+    QUANTITIES,
+    compare,
+    equivalence,
+    holm,
+    non_inferiority,
+    power,
+    summarize,
+)
 
 ACCURACY = QUANTITIES[:1]
 EIGENVALUE = [quantity for quantity in QUANTITIES if quantity.ratio]
@@ -166,3 +176,152 @@ def test_of_experiments_in_which_nothing_differs_about_one_in_twenty_shows_a_dif
     false = sum(any(c.significant for c in compare(experiment(), "a")) for _ in range(300))
 
     assert 3 <= false <= 28
+
+
+# Against a margin.
+
+
+@pytest.mark.parametrize("test", [non_inferiority, equivalence])
+@pytest.mark.parametrize("shift", [-0.03, -0.012, -0.01, -0.008, 0.0, 0.008, 0.012, 0.03])
+def test_verdicts_against_a_margin_are_those_of_scipys_one_sided_paired_tests(test, shift):
+    """SciPy is given arms moved by the margin of 0.01; the one-sided bounds are those of its 90 % interval."""
+    rng = np.random.default_rng(3)
+    a = 0.9 + 0.02 * rng.normal(size=8)
+    b = a + shift + 0.004 * rng.normal(size=8)
+
+    (found,) = test(rows("small", a) + rows("large", b), "small", 0.01)
+
+    def p(margin, side):
+        return scipy.stats.ttest_rel(b, a + margin, alternative=side).pvalue
+
+    if test is non_inferiority:
+        expected, against = p(-0.01, "greater"), p(-0.01, "less")
+    else:
+        expected = max(p(-0.01, "greater"), p(0.01, "less"))
+        against = min(p(-0.01, "less"), p(0.01, "greater"))
+    verdict = "PASS" if expected < 0.05 else "FAIL" if against < 0.05 else "INCONCLUSIVE"
+    assert (found.verdict, found.p_value) == (verdict, pytest.approx(expected, rel=1e-6))
+    assert (found.lower, found.upper) == pytest.approx(
+        tuple(scipy.stats.ttest_rel(b, a).confidence_interval(0.9)), rel=1e-9
+    )
+
+
+def experiments(mean, count=2000, seeds=5):
+    """Rows of `count` independent arms, whose seeds differ from the reference's by `mean` ± 0.01."""
+    values = mean + 0.01 * np.random.default_rng(0).normal(size=(count, seeds))
+    return rows("a", np.zeros(seeds)) + [row for i, own in enumerate(values) for row in rows(f"b{i}", own)]
+
+
+def share(tests, verdict):
+    return np.mean([test.verdict == verdict for test in tests])
+
+
+def test_an_arm_that_is_worse_by_the_margin_is_called_no_worse_in_one_of_twenty_experiments():
+    """At the margin either error has 5 %: of 2000, ± 0.5 %, so within 4 standard errors."""
+    tests = non_inferiority(experiments(-0.02), "a", 0.02)
+    assert share(tests, "PASS") == pytest.approx(0.05, abs=0.02)
+    assert share(tests, "FAIL") == pytest.approx(0.05, abs=0.02)
+    assert share(non_inferiority(experiments(-0.024), "a", 0.02), "PASS") < 0.03
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_an_arm_that_differs_by_the_margin_is_called_equal_in_one_of_twenty_experiments(side):
+    assert share(equivalence(experiments(side * 0.03), "a", 0.03), "PASS") == pytest.approx(0.05, abs=0.02)
+
+
+@pytest.mark.parametrize(("test", "two_sided"), [(non_inferiority, False), (equivalence, True)])
+@pytest.mark.parametrize("seeds", [3, 6])
+def test_power_is_the_share_of_experiments_without_a_difference_that_pass(test, two_sided, seeds):
+    """The margin is 1.5 true deviations. 2000 experiments know the share to 1.1 %."""
+    passed = share(test(experiments(0.0, seeds=seeds), "a", 0.015), "PASS")
+    assert power(1.5, seeds, two_sided=two_sided) == pytest.approx(passed, abs=0.04)
+
+
+def test_one_sided_power_is_that_of_the_noncentral_t_distribution():
+    for ratio, seeds in ((0.3, 2), (1.0, 3), (0.7, 12)):
+        critical = scipy.stats.t.ppf(0.95, seeds - 1)
+        expected = scipy.stats.nct.sf(critical, seeds - 1, ratio * math.sqrt(seeds))
+        assert power(ratio, seeds) == pytest.approx(expected, abs=1e-4)
+
+
+def test_as_many_seeds_are_needed_as_give_a_power_of_eighty_percent():
+    for test in (non_inferiority, equivalence):
+        (found,) = test(rows("a", [0.0] * 5) + rows("b", [0.0, 0.01, -0.01, 0.02, -0.02]), "a", 0.01)
+        ratio, needed = 0.01 / found.deviation, found.seeds_needed
+        own = [power(ratio, n, two_sided=found.two_sided) for n in (needed - 1, needed)]
+        assert own[0] < 0.8 <= own[1]
+        assert found.power == power(ratio, 5, two_sided=found.two_sided)
+
+
+def test_so_many_seeds_that_nobody_has_them_are_not_told():
+    (found,) = non_inferiority(rows("a", [0.0, 0.0]) + rows("b", [-1.0, 1.0]), "a", 0.001)
+    assert found.seeds_needed is None
+
+
+@pytest.mark.parametrize("test", [non_inferiority, equivalence])
+@pytest.mark.parametrize(("count", "told"), [(1, "a single pair of seeds"), (0, "no pair of seeds")])
+def test_fewer_than_two_pairs_are_inconclusive_and_say_so(test, count, told):
+    made = rows("a", [0.9] * count) + rows("b", [0.9, 0.9][: count or 2])
+    (found,) = test(made, "a", 0.5)
+    assert (found.verdict, found.num_seeds, found.seeds_needed) == ("INCONCLUSIVE", count, None)
+    assert found.note.startswith(told)
+    assert math.isnan(found.lower)
+    assert math.isnan(found.power)
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        ({"reached": False}, "missed the target or diverged"),
+        ({"test_accuracy": None}, "has no test_accuracy"),
+        ({"test_accuracy": math.nan}, "has no test_accuracy"),
+    ],
+    ids=["not reached", "null", "nan"],
+)
+def test_an_arm_that_failed_in_some_seeds_cannot_pass_by_its_good_ones(bad, why):
+    a, b = rows("a", [0.9, 0.8, 0.7, 0.6]), rows("b", [0.901, 0.8, 0.699, 0.6])
+    assert non_inferiority(a + b, "a", 0.1)[0].verdict == "PASS"
+    b[2] |= bad
+    (found,) = non_inferiority(a + b, "a", 0.1)
+    assert (found.verdict, found.num_seeds) == ("INCONCLUSIVE", 3)
+    assert found.note == f"left out: seed 2 (b {why})"
+    a[2] |= bad  # a seed in which both failed says nothing of the arm
+    assert non_inferiority(a + b, "a", 0.1)[0].verdict == "PASS"
+
+
+def test_an_arm_that_never_reached_the_target_is_named():
+    a, b = rows("a", [0.9, 0.8, 0.7]), rows("b", [0.9, 0.8, 0.7], reached=False)
+    (found,) = non_inferiority(a + b, "a", 0.1)
+    assert (found.verdict, found.num_seeds) == ("INCONCLUSIVE", 0)
+    assert found.note.endswith("left out: seeds 0, 1, 2 (b missed the target or diverged)")
+
+
+def test_seeds_that_one_arm_lacks_are_left_out_and_named_and_do_not_count_as_failed():
+    made = rows("a", [0.9, 0.8, 0.7, 0.6]) + rows("b", [0.901, 0.8, 0.699])
+    (found,) = non_inferiority(made, "a", 0.1)
+    assert (found.verdict, found.num_seeds) == ("PASS", 3)
+    assert found.note == "left out: seed 3 (b has no result)"
+
+
+def test_differences_without_a_spread_are_judged_by_the_sign_test():
+    """One-sided, five seeds that agree have the probability 1 / 2⁵ = 0.03, four have 0.06."""
+    for count, verdict in ((4, "INCONCLUSIVE"), (5, "PASS")):
+        made = rows("a", [0.9] * count) + rows("b", [0.898] * count)
+        for test in (non_inferiority, equivalence):
+            (found,) = test(made, "a", 0.005)
+            assert (found.verdict, found.p_value) == (verdict, 0.5**count)
+            assert "sign test" in found.note
+        assert non_inferiority(made, "a", 0.001)[0].verdict == ("FAIL" if count == 5 else "INCONCLUSIVE")
+
+
+@pytest.mark.parametrize("margin", [0, -0.005, math.nan, math.inf, "0.5", True, None])
+def test_a_margin_that_is_no_margin_is_refused(margin):
+    with pytest.raises(ValueError, match="must be a number above 0, in the unit of test_accuracy"):
+        non_inferiority([], "a", margin)
+
+
+def test_updates_and_seconds_are_compared_by_their_ratio():
+    """Ratios 1/2 and 1/8 have the geometric mean 1/4."""
+    made = rows("a", [100, 200], "updates") + rows("b", [50, 25], "updates")
+    (found,) = compare(made, "a", COSTS)
+    assert (found.quantity, found.difference) == ("updates", pytest.approx(0.25))
