@@ -12,7 +12,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "tf_lbgap"
 # Who may import whom. A part that is new needs a line here.
 _CURVATURE = {"strategy", "batch_normalization"}
 _MEASURES = {"curvature", "sharpness", "landscape"}
-_CALLBACKS = {"schedules", "scaling", "networks", "data", "tb_plugin", *_MEASURES, *_CURVATURE}
+_CALLBACKS = {"schedules", "scaling", "networks", "data", "training", "tb_plugin", *_MEASURES, *_CURVATURE}
 ARROWS = {
     "schedules": set(),
     "scaling": set(),
@@ -23,6 +23,7 @@ ARROWS = {
     "sharpness": {"curvature", *_CURVATURE},
     "landscape": {"curvature", *_CURVATURE},
     "data": _CURVATURE,
+    "training": {"curvature", "data", *_CURVATURE},
     "callbacks": _CALLBACKS,
     "experiment": {"callbacks", *_CALLBACKS},
     "claims": {"callbacks", *_CALLBACKS},

@@ -22,6 +22,7 @@ _SUBPACKAGES = (
     "schedules",
     "sharpness",
     "strategy",
+    "training",
 )
 
 

@@ -1,0 +1,101 @@
+"""The gradients that the user's own `train_step` hands to its optimizer, taken before the optimizer sees them.
+
+Clipping, moving averages, weight decay and the loss scale belong to the update, so what is intercepted is `apply`,
+the one method that `apply_gradients` and every step goes through.
+"""
+
+import contextlib
+import threading
+
+import keras
+import tensorflow as tf
+
+from tf_lbgap.training.held import held
+
+
+@contextlib.contextmanager
+def taken(optimizer):
+    """Yield a list that gets (gradients, variables) for each call of `optimizer.apply` in the block.
+
+    Raises:
+        ValueError: Inside the block, when another optimizer is applied: which of the two would come once per
+            update, and which once per part, cannot be known.
+    """
+    calls = []
+
+    def apply(grads, trainable_variables=None):
+        grads = list(grads)
+        if trainable_variables is None:
+            trainable_variables = optimizer._trainable_variables
+        calls.append((grads, list(trainable_variables)))
+
+    with _others_refused(optimizer), held(optimizer, apply=apply):
+        yield calls
+
+
+def once(calls):
+    """Return the gradients and variables of the one call there should have been.
+
+    Raises:
+        ValueError: If there was none, or more than one, or it was made inside a `tf.function` or a `tf.cond`.
+    """
+    if len(calls) != 1:
+        times = "did not call" if not calls else f"called {len(calls)} times"
+        raise ValueError(
+            f"train_step {times} the apply or apply_gradients of model.optimizer, but an accumulated update needs exactly "
+            "one call. Make one update per train_step, without a tf.function of your own around it (fit compiles it), or "
+            "train without micro_batch_size."
+        )
+    grads, variables = calls[0]
+    if not tf.executing_eagerly():
+        here = tf.compat.v1.get_default_graph()
+        for gradient in tf.nest.flatten(grads, expand_composites=True):
+            if gradient is not None and getattr(gradient, "graph", here) is not here:
+                raise ValueError(
+                    "train_step calls apply inside a tf.function or tf.cond of its own, where gradients cannot be "
+                    "accumulated. Take @tf.function off train_step (fit compiles it), or train without micro_batch_size."
+                )
+    return grads, variables
+
+
+def dense(gradient, like):
+    """A gradient as a tensor of the shape and type of its variable; rows of an embedding become a whole matrix."""
+    gradient = tf.convert_to_tensor(gradient)
+    return tf.ensure_shape(tf.cast(gradient, like.dtype), like.shape)
+
+
+@contextlib.contextmanager
+def _others_refused(optimizer):
+    thread = threading.get_ident()
+    originals = [(cls, cls.__dict__["apply"]) for cls in _classes_with_apply(keras.optimizers.Optimizer)]
+
+    def refusing(original):
+        def apply(self, *args, **kwargs):
+            if threading.get_ident() != thread:  # another model is trained at the same time
+                return original(self, *args, **kwargs)
+            raise ValueError(
+                f"train_step applies a second optimizer, {self.name!r}, beside model.optimizer, {optimizer.name!r}: such a "
+                "step cannot be accumulated. Train without micro_batch_size, or with one optimizer."
+            )
+
+        return apply
+
+    for cls, original in originals:
+        cls.apply = refusing(original)
+    try:
+        yield
+    finally:
+        for cls, original in originals:
+            cls.apply = original
+
+
+def _classes_with_apply(cls):
+    """The classes in which `apply` of a Keras optimizer is defined."""
+    found = {c for c in cls.__mro__ if "apply" in c.__dict__}
+    waiting = [cls]
+    while waiting:
+        c = waiting.pop()
+        waiting += c.__subclasses__()
+        if "apply" in c.__dict__:
+            found.add(c)
+    return found
