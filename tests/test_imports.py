@@ -12,10 +12,21 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "tf_lbgap"
 # Who may import whom. A part that is new needs a line here.
 _CURVATURE = {"strategy", "batch_normalization"}
 _MEASURES = {"curvature", "sharpness", "landscape"}
-_CALLBACKS = {"schedules", "scaling", "networks", "data", "training", "tb_plugin", *_MEASURES, *_CURVATURE}
+_CALLBACKS = {
+    "schedules",
+    "scaling",
+    "growth",
+    "networks",
+    "data",
+    "training",
+    "tb_plugin",
+    *_MEASURES,
+    *_CURVATURE,
+}
 ARROWS = {
     "schedules": set(),
     "scaling": set(),
+    "growth": set(),
     "strategy": set(),
     "batch_normalization": set(),
     "networks": set(),
@@ -33,7 +44,17 @@ ARROWS = {
     "__main__": {"cli"},
     "__init__": set(),
 }
-WITHOUT_TENSORFLOW = ("schedules", "scaling", "claims", "report", "bars", "cli", "__init__", "__main__")
+WITHOUT_TENSORFLOW = (
+    "schedules",
+    "scaling",
+    "growth",
+    "claims",
+    "report",
+    "bars",
+    "cli",
+    "__init__",
+    "__main__",
+)
 
 
 def parts():

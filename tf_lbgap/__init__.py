@@ -15,6 +15,7 @@ _SUBPACKAGES = (
     "curvature",
     "data",
     "experiment",
+    "growth",
     "landscape",
     "networks",
     "report",

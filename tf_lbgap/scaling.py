@@ -8,7 +8,8 @@ path of steepest descent. To first order the strength of that noise is the one n
 so a batch that is k times larger goes with a rate that is k times larger (`linear_rule`), and instead
 of decaying the rate one may grow the batch (`smith`), with fewer updates for the same epochs
 (`num_updates`). Adam divides by the gradient's size, so that noise enters as a square root
-(`sqrt_rule`, `seesaw`).
+(`sqrt_rule`, `seesaw`). `rate_factor` is all of these rules as one function of the batch of an update, for
+batches that no schedule planned, and `check_rate_rule` says which rule does not hold for which optimizer.
 
 Pure functions of numbers and of schedules, which are functions of progress in epochs. For the noise
 of a measured gradient, tr(Σ) / |G|², see `gradient_noise`; this one follows from the settings alone.
@@ -19,6 +20,8 @@ References:
     Goyal et al., "Accurate, large minibatch SGD: training ImageNet in 1 hour", 2017.
     Meterez et al., "Seesaw: accelerating training by balancing learning rate and batch size
     scheduling", 2026.
+    Johnson et al., "AdaScale SGD: a user-friendly algorithm for distributed training", 2020.
+    Merrill et al., "Critical batch size revisited", 2025.
 """
 
 import dataclasses
@@ -329,6 +332,161 @@ def num_updates(batch_size, num_examples, epochs, maximum=None):
     if rest > 0:
         cells.append(updates_per_epoch(epochs - rest / 2) * rest)
     return round(math.fsum(cells))
+
+
+RATE_RULES = ("none", "linear", "sqrt", "adascale", "smith", "seesaw", "merrill")
+"""How a learning rate may follow the batch; see `rate_factor`."""
+
+# Optimizers that divide by the gradient's size, so that its noise enters as a square root.
+_ADAPTIVE = (
+    *("Adam", "AdamW", "Nadam", "Adamax", "RMSprop", "Adagrad", "Adadelta", "Adafactor", "Ftrl"),
+    *("Lion", "Lamb", "Muon", "ScheduleFreeAdamW"),
+)
+_SGD = ("SGD",)
+_DO_NOT_HOLD = {
+    "linear": (
+        _ADAPTIVE,
+        "such optimizers divide by the gradient's size, and go with √k times the rate for k times the batch "
+        "(Malladi et al. 2022). Pass 'sqrt'",
+    ),
+    "adascale": (
+        _ADAPTIVE,
+        "its gain is derived for SGD (Johnson et al. 2020), and such optimizers divide by the gradient's size. Pass 'sqrt'",
+    ),
+    "sqrt": (
+        _SGD,
+        "it keeps the covariance of a single update, for which Hoffer et al. 2017 proposed it, but in as many examples SGD, with "
+        "or without momentum, then goes less far: its noise scale is rate / batch. Pass 'linear' or 'adascale'",
+    ),
+    "seesaw": (
+        _SGD,
+        "it is derived for Adam; where a rate would be cut by a, SGD's batch grows by a and its rate stays. Pass 'smith'",
+    ),
+}
+
+
+def rate_factor(
+    rule, batch_size, first_batch_size, *, wanted=None, optimizer="SGD", trace=None, squared_norm=None
+):
+    """By what to multiply the learning rate of the first batch for a batch that has grown.
+
+    With B the batch, B₀ the first one, and W ≥ B what was wanted before a cap, the factor is
+
+        none      1                                    the rate stays
+        linear    B / B₀                               Goyal et al., SGD
+        sqrt      √(B / B₀)                            Malladi et al., Adam and RMSprop
+        adascale  `adascale_gain`, from 1 to B / B₀    Johnson et al., SGD
+        merrill   B / B₀ for SGD, else √(B / B₀)       Merrill et al., at doublings of the critical batch
+        smith     B / W                                `smith`: growth replaces a decay of the rate
+        seesaw    B₀ / W · √(B / B₀)                   `seesaw`: the same, for Adam
+
+    The first five say which rate a larger batch can take. The last two say what is left of a decay by B₀ / W after
+    the batch has grown to B: below the cap, where W = B, nothing for SGD, and √(B₀ / B) for Adam.
+
+    Args:
+        rule: One of `RATE_RULES`.
+        batch_size: B, examples of the update, above 0.
+        first_batch_size: B₀, the batch for which the rate was chosen.
+        wanted: W; None means B, and so does less than B.
+        optimizer: Name of its class, which "merrill" asks for.
+        trace: tr(Σ) of the gradients of single examples, for "adascale".
+        squared_norm: |G|², for "adascale".
+
+    Returns:
+        A float above 0.
+
+    Raises:
+        ValueError: If there is no such rule, or "adascale" lacks what it is made from.
+
+    Example:
+        >>> [rate_factor(rule, 640, 160) for rule in ("none", "linear", "sqrt", "smith", "seesaw")]
+        [1.0, 4.0, 2.0, 1.0, 0.5]
+        >>> rate_factor("smith", 640, 160, wanted=2560), rate_factor("seesaw", 640, 160, wanted=2560)
+        (0.25, 0.125)
+    """
+    _require_rule(rule)
+    _require_positive(batch_size=batch_size, first_batch_size=first_batch_size)
+    growth = batch_size / first_batch_size
+    if rule in ("smith", "seesaw"):
+        if wanted is not None:
+            _require_positive(wanted=wanted)
+        decay = first_batch_size / max(batch_size, wanted or 0)
+        return decay * (growth if rule == "smith" else math.sqrt(growth))
+    if rule == "adascale":
+        return adascale_gain(trace, squared_norm, batch_size, first_batch_size)
+    if rule == "none":
+        return 1.0
+    is_linear = rule == "linear" or (rule == "merrill" and _is_one_of(_SGD, optimizer))
+    return growth if is_linear else math.sqrt(growth)
+
+
+def adascale_gain(trace, squared_norm, batch_size, first_batch_size):
+    """AdaScale's gain of a larger batch: r = (tr(Σ)/B₀ + |G|²) / (tr(Σ)/B + |G|²).
+
+    The ratio of the expected squared gradients of the two batches. An update at r times the rate makes the expected
+    progress, and the expected squared length, of r updates of the first batch: on a quadratic loss it costs
+    and wins as much. r is 1 where there is no noise, since then a larger batch knows no more, and B / B₀, the
+    linear rule, where there is nothing but noise. (The paper counts such an update as r, and lets the schedule of the
+    rate end after so many. Schedules here are functions of examples, and do not.)
+
+    Args:
+        trace: tr(Σ), of gradients of single examples. An estimate below 0 counts as 0.
+        squared_norm: |G|², likewise.
+        batch_size: B.
+        first_batch_size: B₀.
+
+    References:
+        Johnson et al., "AdaScale SGD: a user-friendly algorithm for distributed training", 2020, section 3.
+
+    Example:
+        >>> adascale_gain(trace=1000, squared_norm=1, batch_size=1000, first_batch_size=100)
+        5.5
+    """
+    if trace is None or squared_norm is None:
+        raise ValueError(
+            f"'adascale' is made from the gradient noise, but got trace={trace!r}, squared_norm={squared_norm!r}. Use "
+            "callbacks.AdaptiveBatchSize, which measures both, or pass 'linear'."
+        )
+    _require_numbers(trace=trace, squared_norm=squared_norm)
+    _require_positive(batch_size=batch_size, first_batch_size=first_batch_size)
+    noise, signal = max(float(trace), 0.0), max(float(squared_norm), 0.0)
+    if noise == 0:
+        return 1.0
+    return (noise / first_batch_size + signal) / (noise / batch_size + signal)
+
+
+def check_rate_rule(rule, optimizer, momentum=0.0):
+    """Raise if a rule is known not to hold for an optimizer; of an unknown optimizer nothing is known.
+
+    Args:
+        rule: One of `RATE_RULES`.
+        optimizer: Name of the optimizer's class, such as `"AdamW"`.
+        momentum: Of SGD. No rule depends on it: rate and batch enter the noise scale as their ratio with any.
+
+    Raises:
+        ValueError: If there is no such rule, or the pair does not hold. It says which rule does.
+
+    Example:
+        >>> check_rate_rule("linear", "SGD", momentum=0.9)
+        >>> check_rate_rule("linear", "Adam")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ValueError: The rule 'linear' does not hold for Adam: ... Pass 'sqrt', or check_rule=False to insist.
+    """
+    _require_rule(rule)
+    _require_momentum(momentum)
+    optimizers, why = _DO_NOT_HOLD.get(rule, ((), ""))
+    if _is_one_of(optimizers, optimizer):
+        used = f"{optimizer} with momentum={momentum:g}" if momentum else optimizer
+        raise ValueError(f"The rule {rule!r} does not hold for {used}: {why}, or check_rule=False to insist.")
+
+
+def _is_one_of(names, optimizer):
+    return str(optimizer).lower() in [name.lower() for name in names]
+
+
+def _require_rule(rule):
+    if rule not in RATE_RULES:
+        raise ValueError(f"The rule {rule!r} of the rate must be one of {', '.join(map(repr, RATE_RULES))}.")
 
 
 def _require_numbers(**named):
