@@ -238,7 +238,7 @@ def test_a_report_is_a_page_figures_captions_and_tables(tmp_path):
             for kind in ("svg", "pdf")
         ),
         "figures/captions.md",
-        *(f"tables/{name}.tex" for name in ("results", "differences", "audit")),
+        *(f"tables/{name}.tex" for name in ("results", "differences", "audit", "equivalence")),
     }
     svg = (run / "figures" / "sharpness.svg").read_text()
     assert re.search(r"<text[^>]*>training \(epochs\)</text>", svg)  # text, not outlines

@@ -3,8 +3,18 @@
 No TensorFlow: `write` reads event files by TensorBoard's own loader.
 """
 
-from tf_lbgap.report.grids import differences_grid, measures_grid, results_grid, sentence
+from tf_lbgap.report.equivalence import check_equivalence
+from tf_lbgap.report.grids import differences_grid, margin_grid, measures_grid, results_grid, sentence
 from tf_lbgap.report.tables import rich_table
 from tf_lbgap.report.write import write
 
-__all__ = ["differences_grid", "measures_grid", "results_grid", "rich_table", "sentence", "write"]
+__all__ = [
+    "check_equivalence",
+    "differences_grid",
+    "margin_grid",
+    "measures_grid",
+    "results_grid",
+    "rich_table",
+    "sentence",
+    "write",
+]

@@ -13,13 +13,14 @@ BINS = 120
 TAGS = 50  # that are asked for at a time
 
 
-def answers(runs):
+def answers(runs, plugin=None):
     """Return what `static/data.js` expects of a report, a dict of plain values.
 
     Args:
         runs: List of `runs.Run`. With several, TensorBoard's run names begin with theirs.
+        plugin: A `Plugin` of these runs, if there is one already: to make it reads all event files.
     """
-    ask = _Plugin(runs)
+    ask = plugin or Plugin(runs)
     listed = ask("runs")
     names = [run["run"] for run in listed["runs"]]
     pairs = [(run["run"], tag["tag"], tag["kind"]) for run in listed["runs"] for tag in run["tags"]]
@@ -52,8 +53,12 @@ def _densities(pairs):
     return [{"run": run, "tag": tag, "bins": BINS} for run, tag, kind in pairs if kind == "density"]
 
 
-class _Plugin:
-    """Calls the plugin's routes, by name."""
+class Plugin:
+    """Calls the plugin's routes about run directories, by name.
+
+    Args:
+        runs: List of `runs.Run`.
+    """
 
     def __init__(self, runs):
         from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer

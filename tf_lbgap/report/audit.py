@@ -22,7 +22,7 @@ def audit_grid(runs):
     columns = {}
     for run in runs:
         for arm in run.arms:
-            columns[arm if len(runs) == 1 else f"{run.name}/{arm}"] = _settings(run, arm)
+            columns[run.group(arm, runs)] = _settings(run, arm)
     if len(columns) < 2:
         return None
     keys = sorted({key for settings in columns.values() for key in settings})

@@ -14,6 +14,10 @@ FIGURES = {
     ),
     "density": "Spectral density of the Hessian at the last moment measured, of the first seed.",
     "schedules": f"Batch size, learning rate and noise scale while training. {BAND}",
+    "equivalence": (
+        "Noise scale g = learning rate / (1 - momentum) · (N / batch size - 1) over examples seen, and its ratio to that of the "
+        "reference, of the first seed; grey: equal within 5 %. Where arms are between two updates the ratio is left out."
+    ),
     "gap": (
         f"Loss and accuracy on training (dashed) and test data (solid), and the gap between them. {BAND} Training values "
         "are Keras' running means over an epoch, in training mode; the last point is the whole set, in inference mode."

@@ -61,14 +61,15 @@ class Curves:
     Args:
         answers: What `answers.answers` returned.
         groups: Names of arms in the order wanted; others follow.
+        axis: What curves are drawn against. Defaults to epochs, or updates where not all know their epochs.
     """
 
-    def __init__(self, answers, groups=()):
+    def __init__(self, answers, groups=(), axis=None):
         self._series = {(each["run"], each["tag"]): each for each in answers["series"]["series"]}
         self._runs = answers["runs"]["runs"]
         present = list(dict.fromkeys(run["group"] for run in self._runs))
         self.groups = [g for g in groups if g in present] + [g for g in present if g not in groups]
-        self.axis = "epochs" if self._all_have("epochs") else "updates"
+        self.axis = axis or ("epochs" if self._all_have("epochs") else "updates")
 
     def _all_have(self, axis):
         own = [each for each in self._series.values() if not each["tag"].startswith("progress/")]

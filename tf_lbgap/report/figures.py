@@ -10,8 +10,9 @@ import numpy as np
 from tf_lbgap.claims import summarize
 from tf_lbgap.report import drawing
 from tf_lbgap.report.curves import Curves, mean_curve
+from tf_lbgap.report.noise import TOLERANCE
 
-X_LABELS = {"epochs": "training (epochs)", "updates": "weight updates"}
+X_LABELS = {"epochs": "training (epochs)", "updates": "weight updates", "examples": "examples seen"}
 _NOT_MEASURES = ("_residual", "_spread", "_standard_error", "edge_of_stability")
 _NAMES = {
     "top_eigenvalue": "top Hessian eigenvalue",
@@ -29,6 +30,7 @@ class Subject:
     answers: dict  # of `answers.answers`
     curves: Curves
     rows: tuple  # of results.json, with the arm's name as in `curves.groups`
+    noise: dict = dataclasses.field(default_factory=dict)  # arm -> `noise.Parting` of its noise scale
 
     def unit(self, tag):
         """Return the unit of a tag, in brackets on a line of its own, or nothing."""
@@ -124,6 +126,32 @@ def schedules(subject):
     return figure
 
 
+def equivalence(subject):
+    """Return the noise scale over examples seen, and its ratio to that of the reference."""
+    if not subject.noise:
+        return None
+    curves = Curves(subject.answers, subject.curves.groups, axis="examples")
+    figure, (axis, ratios) = drawing.panels(2, columns=2)
+    _draw_tag(axis, curves, "schedule/noise_scale", "")
+    ratios.axhspan(1 / (1 + TOLERANCE), 1 + TOLERANCE, color="#888888", alpha=0.25, linewidth=0)
+    drawn = []
+    for group, parting in subject.noise.items():
+        index = curves.groups.index(group)
+        counted = parting.is_counted & np.isfinite(parting.ratio)
+        colour, _, dashes = drawing.look(index)
+        x = np.stack([parting.starts, parting.starts + parting.widths], 1)[counted].ravel()
+        (line,) = ratios.plot(x, np.repeat(parting.ratio[counted], 2), color=colour)
+        line.set_dashes(dashes or (None, None))
+        drawn.append(parting.ratio[counted])
+    values = np.concatenate([*drawn, np.ones(1)])
+    if drawing.is_wide(values):
+        ratios.set_yscale("log")
+    drawing.plain_numbers(ratios)
+    ratios.set(xlabel=X_LABELS["examples"], ylabel="noise scale / that of the reference")
+    drawing.legend(figure, [axis])
+    return figure
+
+
 def gap(subject):
     """Return loss and accuracy on training and test data, and the gap between them."""
     curves = subject.curves
@@ -214,6 +242,7 @@ FIGURES = {
     "eigenvalues": eigenvalues,
     "density": density,
     "schedules": schedules,
+    "equivalence": equivalence,
     "gap": gap,
     "landscape": landscape,
     "compare": compare,

@@ -6,7 +6,7 @@ A grid is drawn in the terminal (`tables`), in HTML (`page`) and in LaTeX (`late
 import dataclasses
 import math
 
-from tf_lbgap.claims import LEVEL, QUANTITIES, compare, summarize
+from tf_lbgap.claims import COSTS, LEVEL, QUANTITIES, compare, non_inferiority, summarize
 
 _COLUMNS = (  # key in results.json, title, scale, decimals
     ("test_accuracy", "test\naccuracy %", 100.0, 2),
@@ -117,6 +117,59 @@ def differences_grid(experiment, rows):
         lines,
         f"Significant: p < {LEVEL} in a paired t test, Holm-corrected for {len(comparisons)} comparisons.",
     )
+
+
+def margin_grid(experiment, rows):
+    """Return which arms are worse by less than the experiment's margin, with their costs; None without a margin."""
+    margin = getattr(experiment, "margin", None)
+    tests = non_inferiority(rows, experiment.reference, margin / 100) if margin is not None else []
+    if not tests:
+        return None
+    ratios = {(c.arm, c.quantity): c for c in compare(rows, experiment.reference, COSTS)}
+    lines = tuple(
+        (
+            test.arm,
+            _points(test.difference),
+            _points(test.lower),
+            f"{test.verdict}{_seeds_to_decide(test)}",
+            *(_ratio(ratios.get((test.arm, quantity.key))) for quantity in COSTS),
+        )
+        for test in tests
+    )
+    notes = [f"{test.arm}: {test.note}." for test in tests if test.note]
+    return Grid(
+        "margin",
+        f"no worse than {experiment.reference} by {margin:g} points of test accuracy?",
+        ("\narm", "difference\n(points)", "lower\nbound", "\nverdict", "\nupdates", "\nseconds"),
+        lines,
+        " ".join(
+            [
+                "PASS: the one-sided 95 % bound, paired by seed, is above the negative margin; FAIL: the difference is "
+                "significantly below it. Each arm is tested at 5 %. Updates and seconds: geometric mean of the ratios to "
+                f"{experiment.reference} (95 % interval).",
+                *notes,
+            ]
+        ),
+    )
+
+
+def _points(share):
+    return f"{100 * share:+.2f}" if math.isfinite(share) else "-"
+
+
+def _seeds_to_decide(test):
+    """An experiment that is too small to decide says how large it would have to be."""
+    needed = test.seeds_needed
+    if test.verdict != "INCONCLUSIVE" or needed is None or needed <= test.num_seeds:
+        return ""
+    return f"\n({needed} seeds for 80 % power)"
+
+
+def _ratio(comparison):
+    if comparison is None:
+        return "-"
+    amount, *interval = (f"{value:.3g}" for value in (comparison.difference, *comparison.interval))
+    return f"x {amount}" + ("\n({} to {})".format(*interval) if {*interval} != {amount} else "")
 
 
 def sentence(experiment, rows):

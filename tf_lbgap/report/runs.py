@@ -36,6 +36,10 @@ class Run:
         done = {row["arm"] for row in self.rows}
         return [arm for arm in self.experiment.arms if arm in done]
 
+    def group(self, arm, runs):
+        """Return what an arm is called among those of several runs."""
+        return arm if len(runs) == 1 else f"{self.name}/{arm}"
+
 
 def read_runs(paths):
     """Read run directories.

@@ -16,9 +16,10 @@ import types
 from tf_lbgap.experiment import ConfigError
 from tf_lbgap.experiment.files import write_text
 from tf_lbgap.report import captions, drawing, grids, page
-from tf_lbgap.report.answers import answers
+from tf_lbgap.report.answers import Plugin, answers
 from tf_lbgap.report.audit import audit_grid
 from tf_lbgap.report.curves import Curves
+from tf_lbgap.report.equivalence import compare_noise, equivalence_grid, sentences
 from tf_lbgap.report.figures import FIGURES, Subject
 from tf_lbgap.report.latex import latex_table
 from tf_lbgap.report.runs import read_runs
@@ -53,25 +54,25 @@ def write(paths, output=None, *, figures=True):
 
 
 def _write(runs, folder, target, with_figures):
-    found = answers(runs)
-    all_grids = _grids(runs)
-    pictures = _write_figures(runs, found, folder / "figures") if with_figures else []
+    plugin = Plugin(runs)
+    found, noise = answers(runs, plugin), compare_noise(runs, plugin)
+    compared = [each for each, _ in noise]
+    all_grids = [*_grids(runs), *filter(None, [equivalence_grid(compared)])]
+    ratios = {each.arm: parting for each, parting in noise if parting is not None}
+    pictures = _write_figures(runs, found, ratios, folder / "figures") if with_figures else []
     tables = [_write_table(grid, folder / "tables") for grid in all_grids] if with_figures else []
     title = ", ".join(run.name for run in runs)
-    write_text(target, page.page(title, found, _findings(runs, all_grids, found)))
+    told = page.text_html("What is equal, and what is not", *sentences(compared)) if compared else ""
+    write_text(target, page.page(title, found, _findings(runs, all_grids, found) + told))
     return [target, *pictures, *tables]
 
 
-def _write_figures(runs, found, folder):
-    groups = [_group(runs, run, arm) for run in runs for arm in run.arms]
-    drawn = _draw(Subject(found, Curves(found, groups), _rows(runs)), folder)
+def _write_figures(runs, found, ratios, folder):
+    groups = [run.group(arm, runs) for run in runs for arm in run.arms]
+    drawn = _draw(Subject(found, Curves(found, groups), _rows(runs), ratios), folder)
     told = [f"**{name}.** {captions.caption(name, runs, found['runs'])}\n" for name in drawn]
     write_text(folder / "captions.md", "\n".join(told))
     return [*(path for paths in drawn.values() for path in paths), folder / "captions.md"]
-
-
-def _group(runs, run, arm):
-    return arm if len(runs) == 1 else f"{run.name}/{arm}"
 
 
 def _grids(runs):
@@ -81,15 +82,16 @@ def _grids(runs):
     for run in done:
         if not several:
             found.append(grids.results_grid(run.experiment, run.rows))
-        differences = grids.differences_grid(run.experiment, run.rows)
-        found.append(_of_run(differences, run) if several and differences else differences)
+        for make in (grids.differences_grid, grids.margin_grid):
+            grid = make(run.experiment, run.rows)
+            found.append(_of_run(grid, run) if several and grid else grid)
     return [grid for grid in [*found, audit_grid(done)] if grid is not None]
 
 
 def _results_of_all(runs):
     """Return one table of results, with the arms under the names of their runs."""
     seeds = sorted({run.experiment.seeds for run in runs})
-    arms = dict.fromkeys(_group(runs, run, arm) for run in runs for arm in run.arms)
+    arms = dict.fromkeys(run.group(arm, runs) for run in runs for arm in run.arms)
     everything = types.SimpleNamespace(name="all runs", seeds=seeds[-1], arms=arms)
     grid = grids.results_grid(everything, _rows(runs))
     told = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
@@ -103,7 +105,7 @@ def _of_run(grid, run):
 
 
 def _rows(runs):
-    return tuple({**row, "arm": _group(runs, run, row["arm"])} for run in runs for row in run.rows)
+    return tuple({**row, "arm": run.group(row["arm"], runs)} for run in runs for row in run.rows)
 
 
 def _draw(subject, folder):
