@@ -15,6 +15,7 @@ _SUBPACKAGES = (
     "curvature",
     "data",
     "experiment",
+    "gradient_noise",
     "growth",
     "landscape",
     "networks",
