@@ -125,8 +125,7 @@ class Arm:
             )
             fresh.optimizer.build(fresh.trainable_variables)
             self._untouched = [variable.numpy() for variable in fresh.optimizer.variables]
-            fresh.make_train_function()
-            fresh.train_function = TimedSteps(fresh.train_function, lambda: self._clock, fresh)
+            TimedSteps.install(fresh, lambda: self._clock)
             self._model = fresh
         else:
             _copy_variables(fresh, self._model)

@@ -44,7 +44,7 @@ class TimedSteps:
     Under a strategy the wait cannot be told apart and counts as training.
 
     Args:
-        function: `model.train_function`, made by `model.make_train_function()`.
+        function: A train function, as `model.make_train_function()` makes it.
         clock: Function that returns the `Clock` of the run going on.
         model: The model.
     """
@@ -53,6 +53,24 @@ class TimedSteps:
         self._function, self._clock = function, clock
         self._split = strategy.is_default(strategy.of(model))
         self._compiled = False
+
+    @classmethod
+    def install(cls, model, clock):
+        """Time every train function that is made for a model from now on, whoever asks for it.
+
+        Args:
+            model: A compiled model without a train function.
+            clock: Function that returns the `Clock` of the run going on.
+        """
+        make = model.make_train_function
+
+        def make_train_function(force=False):
+            if model.train_function is None or force:
+                make(force=True)
+                model.train_function = cls(model.train_function, clock, model)
+            return model.train_function
+
+        vars(model)["make_train_function"] = make_train_function  # past Keras' tracking of attributes
 
     def __call__(self, iterator):
         with self._clock().part("train" if self._compiled else "compile"):

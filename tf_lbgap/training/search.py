@@ -14,7 +14,12 @@ import tensorflow as tf
 from tf_lbgap import data
 from tf_lbgap.training import memory
 from tf_lbgap.training.accumulation import Accumulation
-from tf_lbgap.training.train_functions import check_micro_batch_size, check_model, train_function
+from tf_lbgap.training.train_functions import (
+    build_optimizer,
+    check_micro_batch_size,
+    check_model,
+    train_function,
+)
 
 _WHOLE = 1 << 40  # a micro-batch that holds any batch
 _SHARE = 0.9  # of the memory that is there; the update after the last part takes some, too
@@ -42,8 +47,7 @@ def find_micro_batch_size(model, batches, maximum=None, *, available=memory.avai
     """
     check_model(model)
     maximum = None if maximum is None else check_micro_batch_size(maximum)
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
+    build_optimizer(model)
     examples = _Examples(batches)
     with _unchanged(model):
         trial = _Trial(model, examples)

@@ -35,8 +35,7 @@ class TrainFunctions:
     def __init__(self, model):
         check_model(model)
         self._model, self._optimizer = model, model.optimizer
-        if not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
+        build_optimizer(model)
         self._accumulating = {}  # key -> train function
         self._chosen = None  # the key of the one in place; None: the plain one
         self._probed = None  # whether the last probe notes inner products; None: there was no probe
@@ -180,6 +179,13 @@ def _kept(model):
         yield
     finally:
         model.train_function = before
+
+
+def build_optimizer(model):
+    """Make the optimizer's variables, which Keras would make inside the first trace: here, inside a loop."""
+    if not model.optimizer.built:
+        with strategy.of(model).scope():
+            model.optimizer.build(model.trainable_variables)
 
 
 def check_micro_batch_size(size):
