@@ -16,7 +16,7 @@ from tf_lbgap.report.audit import audit_grid
 from tf_lbgap.report.bundle import bundle
 from tf_lbgap.report.captions import caption
 from tf_lbgap.report.curves import Curves, mean_curve
-from tf_lbgap.report.grids import Grid
+from tf_lbgap.report.grids import Grid, margin_grid
 from tf_lbgap.report.latex import escaped, latex_table
 from tf_lbgap.report.page import grid_html, page
 from tf_lbgap.report.runs import read_runs
@@ -199,6 +199,50 @@ def test_the_audit_of_runs_has_machines_and_what_was_held_equal(tmp_path):
     assert rows["equal"] == ("epochs", "epochs", "updates", "updates")
     assert rows["updates"] == ("-", "-", "9", "9")
     assert "environment.processor" not in rows
+
+
+def margin_rows(arm, accuracies, updates, **more):
+    made = enumerate(zip(accuracies, updates, strict=True))
+    return [
+        {"arm": arm, "seed": seed, "test_accuracy": accuracy, "updates": count, "seconds": count / 10, **more}
+        for seed, (accuracy, count) in made
+    ]
+
+
+def test_against_a_margin_every_arm_has_bound_verdict_and_costs():
+    """`same` loses 0.1 ± 0.1 points, of which the 95 % bound (n = 5) is 0.1 + 2.132 * 0.1 / sqrt(5) = 0.195."""
+    experiment = types.SimpleNamespace(reference="a", margin=0.5)
+    losses = np.array([-1.0, -0.5, 0.0, 0.5, 1.0]) * 0.1 / np.sqrt(0.625) + 0.1
+    rows = [
+        *margin_rows("a", [0.9] * 5, [100] * 5),
+        *margin_rows("same", 0.9 - losses / 100, [50] * 5),
+        *margin_rows("worse", 0.88 - losses / 100, [25, 100, 25, 100, 50]),
+        *margin_rows("missed", [0.9] * 5, [50] * 5, reached=False),
+        *margin_rows("loose", 0.9 + 0.01 * np.array([-1, 1, 0, 1, -1]), [200] * 5),
+    ]
+    grid = margin_grid(experiment, rows)
+    found = {row[0]: row[1:] for row in grid.rows}
+    assert found["same"] == ("-0.10", "-0.20", "PASS", "x 0.5", "x 0.5")
+    assert found["worse"][:3] == ("-2.10", "-2.20", "FAIL")
+    assert found["worse"][3].startswith(
+        "x 0.5\n("
+    )  # of a quarter, one and a half the geometric mean is a half
+    assert found["missed"] == ("-", "-", "INCONCLUSIVE", "-", "-")
+    assert re.fullmatch(r"INCONCLUSIVE\n\(\d\d seeds for 80 % power\)", found["loose"][2])
+    assert "with a margin of 0.5 points" in grid.title
+    assert "missed: no pair of seeds" in grid.caption
+
+
+@pytest.mark.parametrize("experiment", [{"margin": None}, {}], ids=["none", "older"])
+def test_without_a_margin_there_is_no_such_table(experiment):
+    rows = margin_rows("a", [0.9] * 5, [1] * 5) + margin_rows("b", [0.9] * 5, [1] * 5)
+    assert margin_grid(types.SimpleNamespace(reference="a", **experiment), rows) is None
+    assert margin_grid(types.SimpleNamespace(reference="a", margin=1.0), rows[:5]) is None
+
+
+def test_a_report_has_the_table_against_the_margin(tmp_path):
+    run = make_run(tmp_path / "one", config={"margin": 0.5})
+    assert run / "tables" / "margin.tex" in write([run])
 
 
 def test_a_caption_names_model_data_seeds_device_batch_normalization_and_examples(tmp_path):

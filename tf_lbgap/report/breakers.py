@@ -116,6 +116,11 @@ def optimizer(pair):
 
 
 def momentum(pair):
+    if (
+        any(side.uses(*_ADAM) for side in pair.sides)
+        and pair.arm.optimizer_name != pair.reference.optimizer_name
+    ):
+        return None  # means of another kind: `optimizer` says so
     ours, theirs = (side.momentum for side in pair.sides)
     if ours != theirs:
         return Breaker(
@@ -123,12 +128,10 @@ def momentum(pair):
             f"Momentum is {ours:g}, not {theirs:g}: its buffer takes 1 / (1 - m) = {_updates(ours)} to fill, and as many to "
             f"forget, not {_updates(theirs)}; the noise scale does not see that.",
         )
-    if pair.arm.optimizer_name != pair.reference.optimizer_name:
-        return None
     for key, default in (("nesterov", None), ("beta_1", 0.9)):
         ours, theirs = (side.optimizer.get(key) or default for side in pair.sides)
         if ours != theirs:
-            return Breaker("momentum", f"{key} is {text_of(ours)}, not {text_of(theirs)}.")
+            return Breaker("momentum", _differs(key, ours, theirs))
     if not pair.same("momentum_correction") and pair.reference.momentum > 0:
         with_it, without = sorted(pair.sides, key=lambda side: not side.config.get("momentum_correction"))
         return Breaker(
@@ -288,7 +291,7 @@ def clipping(pair):
         return None
     if ours != theirs:
         key, values = next((key, pair_of) for key, pair_of in used.items() if pair_of[0] != pair_of[1])
-        return Breaker("gradient clipping", f"{key} is {text_of(values[0])}, not {text_of(values[1])}.")
+        return Breaker("gradient clipping", _differs(key, *values))
     if pair.trained_alike():
         return None
     key = next(iter(used))
@@ -303,7 +306,8 @@ def finite_data(pair):
     """The -1 in N / B - 1, for batches that are not small against the training set."""
     if pair.exact is None or pair.simple.share > 0 or pair.exact.share == 0:
         return None
-    at, factor = pair.exact.first
+    (at, factor), largest = pair.exact.first, pair.exact.largest
+    farthest = f", and at the farthest {largest:.3g}" if largest != factor else ""
     shares = [
         side.history.batch_size.at(pair.exact.middles).max() / side.history.num_examples
         for side in pair.sides
@@ -312,7 +316,7 @@ def finite_data(pair):
     return Breaker(
         "large share of the data",
         f"Rate / batch is equal, and the exact noise scale, with N / B - 1, is not: from {_when(side, at)} on its ratio is "
-        f"{factor:.3g}, and at the farthest {pair.exact.largest:.3g}, as the batch of {side.name} grows to {100 * share:.3g} % of the training set.",
+        f"{factor:.3g}{farthest}, as the batch of {side.name} grows to {100 * share:.3g} % of the training set.",
     )
 
 
@@ -327,10 +331,18 @@ def amount(parting, pair):
     if parting.share == 0:
         return f"are equal within {100 * abs(np.expm1(abs(np.log(parting.largest)))):.2g} %"
     at, factor = parting.first
+    begin = (
+        f"part at {_when(pair.arm, at)}" if at > pair.arm.history.start else "are apart from the beginning"
+    )
     return (
-        f"part at {_when(pair.arm, at)}, where the ratio is {factor:.3g}, and differ by more than {percent} during "
+        f"{begin}, where the ratio is {factor:.3g}, and differ by more than {percent} during "
         f"{_percent(parting.share)} of the examples; the ratio farthest from 1 is {parting.largest:.3g}"
     )
+
+
+def _differs(key, ours, theirs):
+    ours, theirs = ("not set" if value is None else text_of(value) for value in (ours, theirs))
+    return f"{key} is {ours}, and in the reference {theirs}."
 
 
 def _when(side, examples):
@@ -342,6 +354,8 @@ def _percent(share):
 
 
 def _updates(momentum):
+    if momentum >= 1:
+        return "endless updates"
     return f"{1 / (1 - momentum):.3g} update{'s' if momentum else ''}"
 
 

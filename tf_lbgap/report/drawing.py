@@ -118,6 +118,14 @@ def plain_numbers(axis):
     ticks.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
 
 
+def counts(axis):
+    """Label the x axis by few, short numbers: 50k and 2M."""
+    from matplotlib import ticker
+
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(5))
+    axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
+
+
 def legend(figure, axes, more=()):
     """Put one legend for all panels below them; `more` are pairs of a label and dashes, in grey."""
     from matplotlib.lines import Line2D

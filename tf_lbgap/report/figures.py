@@ -132,7 +132,7 @@ def equivalence(subject):
         return None
     curves = Curves(subject.answers, subject.curves.groups, axis="examples")
     figure, (axis, ratios) = drawing.panels(2, columns=2)
-    _draw_tag(axis, curves, "schedule/noise_scale", "")
+    _draw_tag(axis, curves, "schedule/noise_scale", "", steps=True)
     ratios.axhspan(1 / (1 + TOLERANCE), 1 + TOLERANCE, color="#888888", alpha=0.25, linewidth=0)
     drawn = []
     for group, parting in subject.noise.items():
@@ -147,7 +147,10 @@ def equivalence(subject):
     if drawing.is_wide(values):
         ratios.set_yscale("log")
     drawing.plain_numbers(ratios)
-    ratios.set(xlabel=X_LABELS["examples"], ylabel="noise scale / that of the reference")
+    ratios.set(ylabel="ratio to the reference")
+    for each in (axis, ratios):
+        each.set_xlabel(X_LABELS["examples"])
+        drawing.counts(each)
     drawing.legend(figure, [axis])
     return figure
 

@@ -139,7 +139,7 @@ def margin_grid(experiment, rows):
     notes = [f"{test.arm}: {test.note}." for test in tests if test.note]
     return Grid(
         "margin",
-        f"no worse than {experiment.reference} by {margin:g} points of test accuracy?",
+        f"test accuracy against {experiment.reference}, with a margin of {margin:g} points",
         ("\narm", "difference\n(points)", "lower\nbound", "\nverdict", "\nupdates", "\nseconds"),
         lines,
         " ".join(

@@ -5,8 +5,7 @@ that a jump lies between neighbouring updates; other points are at most 100 upda
 update that its step counts, which has taken the examples since the update before.
 
 Ratios are symmetric: 0.5 is as far from 1 as 2, and two arms are apart where the larger is more than 5 % above the
-smaller, for longer than an update of the arm with the larger batch: arms change their values at their own updates,
-which do not fall together.
+smaller, for longer than an update of each: arms change their values at their own updates, which do not fall together.
 """
 
 import dataclasses
@@ -87,7 +86,7 @@ class Parting:
     starts: np.ndarray  # (n,) examples seen where a piece begins
     widths: np.ndarray  # (n,) of pieces, in examples
     ratio: np.ndarray  # (n,) in the middle of a piece; NaN where it is not known
-    is_apart: np.ndarray  # (n,) beyond the tolerance, for longer than an update
+    is_apart: np.ndarray  # (n,) beyond the tolerance, for longer than an update of each
     is_counted: np.ndarray  # (n,) False where arms are between two updates, or nothing is known
 
     @property
@@ -136,7 +135,7 @@ def part(arm, reference, quantity):
     starts, widths = edges[:-1], np.diff(edges)
     middles = starts + widths / 2
     ratio = _ratio(quantity(arm, middles), quantity(reference, middles))
-    update = np.maximum(*(h.batch_size.at(middles) * h.batch_size.stride for h in (arm, reference)))
+    update = sum(h.batch_size.at(middles) * h.batch_size.stride for h in (arm, reference))
     is_apart = _distance(ratio) > np.log1p(TOLERANCE) + 1e-6  # float32 in the files
     is_short = np.zeros_like(is_apart)
     for first, last in _stretches(is_apart):
@@ -183,14 +182,16 @@ def read_histories(plugin, strides):
 
 def _history(series, stride):
     lines = [_line(each, stride) for each in series]
+    if any(len(line.values) == 0 for line in lines):
+        return None
     epochs, examples = (np.array(series[1]["x"][axis], float)[-1] for axis in ("epochs", "examples"))
-    if not epochs > 0 or any(len(line.values) == 0 for line in lines):
+    if not 0 < epochs < np.inf or not 0 < examples < np.inf:
         return None
     return History(*lines, num_examples=float(round(examples / epochs)))
 
 
 def _line(series, stride):
-    x, y = series["x"], np.array([np.nan if v is None else float(v) for v in series["values"][0]])
+    x, y = series["x"], np.array(series["values"][0], float)
     examples, updates = np.array(x["examples"], float), np.array(x["updates"], float)
     known = np.isfinite(y) & np.isfinite(examples)
     examples, updates, y = examples[known], updates[known], y[known]
