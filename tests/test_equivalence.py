@@ -135,9 +135,11 @@ GROWTH = Arm(steps(16, 4), constant(0.1))
 # Where noise scales are equal.
 
 
-@pytest.mark.parametrize("milestones", [(2, 4), (1.503, 3.777)], ids=["at epochs", "in the middle"])
+@pytest.mark.parametrize("milestones", [(2, 4), (1.503, 3.781)], ids=["at epochs", "in the middle"])
 def test_growth_in_place_of_decay_is_equal(tmp_path, milestones):
-    """The exact ratio is (N / 16k - 1) / ((N / 16 - 1) / k), least for k = 16: 0.98799 (the batch is 1.3 % of the data)."""
+    """At 3.781 epochs one arm changes 48 examples after the other, at its own next update, which is no difference.
+
+    The exact ratio is (N / 16k - 1) / ((N / 16 - 1) / k), least for k = 16: 0.98799 (the batch is 1.3 % of the data)."""
     arms = Arm(constant(16), steps(0.1, 1 / 4, milestones)), Arm(steps(16, 4, milestones), constant(0.1))
     found = compare(tmp_path, *arms)
     assert (found.verdict, found.share_apart, found.parts_at, found.breakers) == (EQUAL, 0, None, ())
@@ -193,6 +195,16 @@ def test_a_difference_of_less_than_the_tolerance_is_none_and_one_of_more_is_one(
         )
         assert found.verdict == verdict
         assert found.largest_ratio == pytest.approx(factor, rel=1e-5)
+
+
+def test_half_as_much_is_as_far_as_twice_as_much(tmp_path):
+    """Twice the rate from epoch 2 on, a quarter from epoch 4 on: a quarter is farther, as four times would be."""
+    rate = DECAY.rate
+    found = compare(
+        tmp_path, DECAY, Arm(DECAY.batch_size, lambda p: rate(p) * (1 if p < 2 else 2 if p < 4 else 1 / 4))
+    )
+    assert (found.parts_by, found.largest_ratio) == pytest.approx((2, 1 / 4), rel=1e-5)
+    assert found.share_apart == pytest.approx(2 / 3)
 
 
 def test_a_jump_that_is_many_updates_late_is_a_difference(tmp_path):
