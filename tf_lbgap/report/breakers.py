@@ -5,19 +5,17 @@ nothing else moves. Each function below knows one departure from that, as far as
 show it, and tells of it where it differs between two arms.
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import numpy as np
 
 from tf_lbgap.report import noise
 from tf_lbgap.report.audit import text_of
+from tf_lbgap.report.pairs import amount, when
 
 # Optimizers that divide by the gradient's own size, so that noise enters by rate / √B (Malladi et al. 2022).
 _ADAM = ("Adam", "AdamW", "Nadam", "Adamax", "RMSprop", "Adadelta", "Adagrad", "Adafactor", "Lion", "Muon")
 _LAYERWISE = ("Lars", "Lamb")  # each layer's step is scaled by |w| / |g|
-_DECAY = {"AdamW": 0.004, "Muon": 0.004}  # Keras' defaults; of the others it is None
-_MOMENTUM = {"Muon": 0.95}
 _CLIPPING = ("clipnorm", "global_clipnorm", "clipvalue")
 
 
@@ -26,78 +24,6 @@ class Breaker(NamedTuple):
 
     name: str
     text: str  # a sentence
-
-
-@dataclasses.dataclass(frozen=True)
-class Side:
-    """One of the two arms."""
-
-    name: str
-    config: dict  # of the arm, with the keys of `experiment.config.DEFAULTS`; empty if nobody wrote it
-    layers: frozenset | None  # kinds of layers, as the weights are called; None without weights
-    history: noise.History | None  # of one seed
-
-    @property
-    def optimizer(self):
-        config = self.config.get("optimizer") or {}
-        while isinstance(config.get("inner_optimizer"), dict):
-            config = config["inner_optimizer"]
-        return config
-
-    @property
-    def optimizer_name(self):
-        return str(self.optimizer.get("call", "")).replace(":", ".").rpartition(".")[2]
-
-    @property
-    def momentum(self):
-        """m of the configuration, else as the noise scale was computed with."""
-        known = self.optimizer.get("momentum")
-        if known is None and self.history is not None and self.history.inverse_friction:
-            known = round(1 - 1 / self.history.inverse_friction, 6)
-        return float(_MOMENTUM.get(self.optimizer_name, 0.0) if known is None else known)
-
-    @property
-    def decay(self):
-        """Decoupled weight decay; 0 if there is none. In Keras every optimizer's own is decoupled."""
-        name, call = self.optimizer_name, str(self.optimizer.get("call", ""))
-        own = self.optimizer.get("weight_decay", _DECAY.get(name))
-        return float(own or 0.0) if call.startswith("keras.") or name in _DECAY else 0.0
-
-    def uses(self, *names):
-        return self.optimizer_name in names
-
-
-@dataclasses.dataclass(frozen=True)
-class Pair:
-    """An arm and the reference; partings are None without schedules."""
-
-    arm: Side
-    reference: Side
-    exact: noise.Parting | None  # of the noise scale
-    simple: noise.Parting | None  # of rate / batch, its form for B ≪ N
-
-    @property
-    def sides(self):
-        return self.arm, self.reference
-
-    def same(self, *keys):
-        """Return whether keys of the configuration are equal."""
-        return all(self.arm.config.get(key) == self.reference.config.get(key) for key in keys)
-
-    def part(self, quantity):
-        """Return the `noise.Parting` of another quantity, or None without schedules."""
-        if self.exact is None:
-            return None
-        return noise.part(self.arm.history, self.reference.history, quantity)
-
-    def trained_alike(self):
-        """Return whether batch size and rate were the same at every update."""
-        if self.exact is None:
-            return self.same(
-                "batch_size", "maximum", "learning_rate", "adaptive", "scale_learning_rate", "optimizer"
-            )
-        quantities = (lambda h, e: h.batch_size.at(e), lambda h, e: h.learning_rate.at(e))
-        return all(self.part(quantity).share == 0 for quantity in quantities)
 
 
 def breakers(pair):
@@ -122,7 +48,7 @@ def momentum(pair):
     ):
         return None  # means of another kind: `optimizer` says so
     ours, theirs = (side.momentum for side in pair.sides)
-    if ours != theirs:
+    if abs(ours - theirs) > 2e-6:  # one may come from float32 in the files
         return Breaker(
             "momentum",
             f"Momentum is {ours:g}, not {theirs:g}: its buffer takes 1 / (1 - m) = {_updates(ours)} to fill, and as many to "
@@ -264,7 +190,7 @@ def cap(pair):
         return Breaker(
             "cap",
             f"The batch of {side.name} stopped at {size[noisier][0]:,.0f}, {'its maximum' if most < total else 'all there are'}, and "
-            f"the rate did not take over what the batch could not: from {_when(side, at)} on its noise scale is up to "
+            f"the rate did not take over what the batch could not: from {when(side, at)} on its noise scale is up to "
             f"{ratio[noisier].max():.3g} times that of {other.name}.",
         )
     return None
@@ -315,7 +241,7 @@ def finite_data(pair):
     side, share = max(zip(pair.sides, shares, strict=True), key=lambda each: each[1])
     return Breaker(
         "large share of the data",
-        f"Rate / batch is equal, and the exact noise scale, with N / B - 1, is not: from {_when(side, at)} on its ratio is "
+        f"Rate / batch is equal, and the exact noise scale, with N / B - 1, is not: from {when(side, at)} on its ratio is "
         f"{factor:.3g}{farthest}, as the batch of {side.name} grows to {100 * share:.3g} % of the training set.",
     )
 
@@ -325,32 +251,9 @@ _ALL = (
 )  # fmt: skip
 
 
-def amount(parting, pair):
-    """Return in words how equal a quantity is in the two arms; it follows "the arms" or "they"."""
-    percent = f"{100 * noise.TOLERANCE:g} %"
-    if parting.share == 0:
-        return f"are equal within {100 * abs(np.expm1(abs(np.log(parting.largest)))):.2g} %"
-    at, factor = parting.first
-    begin = (
-        f"part at {_when(pair.arm, at)}" if at > pair.arm.history.start else "are apart from the beginning"
-    )
-    return (
-        f"{begin}, where the ratio is {factor:.3g}, and differ by more than {percent} during "
-        f"{_percent(parting.share)} of the examples; the ratio farthest from 1 is {parting.largest:.3g}"
-    )
-
-
 def _differs(key, ours, theirs):
     ours, theirs = ("not set" if value is None else text_of(value) for value in (ours, theirs))
     return f"{key} is {ours}, and in the reference {theirs}."
-
-
-def _when(side, examples):
-    return f"epoch {side.history.epoch(examples):.3g} ({examples:,.0f} examples)"
-
-
-def _percent(share):
-    return f"{100 * share:.0f} %" if share >= 0.01 else "less than 1 %"
 
 
 def _updates(momentum):

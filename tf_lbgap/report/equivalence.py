@@ -16,8 +16,9 @@ import re
 
 from tf_lbgap.report import noise
 from tf_lbgap.report.answers import Plugin
-from tf_lbgap.report.breakers import Pair, Side, amount, breakers
+from tf_lbgap.report.breakers import breakers
 from tf_lbgap.report.grids import Grid
+from tf_lbgap.report.pairs import Pair, Side, amount
 from tf_lbgap.report.runs import read_runs
 
 EQUAL, EQUAL_RATIO, DIFFERENT, UNKNOWN = "equal", "equal in rate / batch", "different", "not known"
@@ -174,9 +175,9 @@ def _layers(path):
 
     def visit(name, entry):
         *_, owner, last = ["", *name.split("/")]
-        if last != "vars" or name.startswith("optimizer/"):
+        if last != "vars" or name.startswith("optimizer/") or not isinstance(entry, h5py.Group):
             return
-        kind, shapes = re.sub(r"_\d+$", "", owner), [each.shape for each in entry.values()]
+        kind, shapes = re.sub(r"_\d+$", "", owner), [each.shape for each in entry.values() if hasattr(each, "shape")]
         # In a subclassed model a layer is called as its attribute; no other layer has three vectors and nothing else.
         is_normalizing = len(shapes) > 2 and len(shapes[0]) == 1 and len(set(shapes)) == 1
         kinds.add("batch_normalization" if is_normalizing and "ghost" not in kind else kind)
