@@ -381,6 +381,14 @@ def test_batch_normalization_of_batches_of_another_size_is_named(tmp_path, layer
     assert expected is None or expected in text(found, "ghost batches")
 
 
+def test_batch_normalization_of_one_arm_alone_is_named(tmp_path):
+    found = compare(
+        tmp_path, dataclasses.replace(DECAY, layers=PLAIN), dataclasses.replace(GROWTH, layers=NORMALIZED)
+    )
+    assert (found.verdict, names(found)) == (EQUAL, ["batch normalization"])
+    assert text(found, "batch normalization").startswith("Only b has batch normalization")
+
+
 def test_a_changed_ghost_size_is_named_at_equal_batches(tmp_path):
     arms = [
         dataclasses.replace(DECAY, layers=NORMALIZED, config={"ghost_batch_size": size}) for size in (16, 4)

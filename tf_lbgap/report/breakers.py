@@ -125,8 +125,15 @@ def layerwise(pair):
 def ghost_batches(pair):
     """Batch normalization that sees batches of other sizes."""
     known = [side.layers for side in pair.sides if side.layers is not None]
-    if known and not any("batch_normalization" in layers for layers in known):
+    having = ["batch_normalization" in layers for layers in known]
+    if known and not any(having):
         return None
+    if having in ([True, False], [False, True]):
+        name = pair.sides[having.index(True)].name
+        return Breaker(
+            "batch normalization",
+            f"Only {name} has batch normalization over the batch, whose noise is not in the noise scale.",
+        )
     sizes = [
         side.config.get("ghost_batch_size") or side.config.get("micro_batch_size") for side in pair.sides
     ]

@@ -177,7 +177,8 @@ def _layers(path):
         *_, owner, last = ["", *name.split("/")]
         if last != "vars" or name.startswith("optimizer/") or not isinstance(entry, h5py.Group):
             return
-        kind, shapes = re.sub(r"_\d+$", "", owner), [each.shape for each in entry.values() if hasattr(each, "shape")]
+        kind = re.sub(r"_\d+$", "", owner)
+        shapes = [each.shape for each in entry.values() if hasattr(each, "shape")]
         # In a subclassed model a layer is called as its attribute; no other layer has three vectors and nothing else.
         is_normalizing = len(shapes) > 2 and len(shapes[0]) == 1 and len(set(shapes)) == 1
         kinds.add("batch_normalization" if is_normalizing and "ghost" not in kind else kind)
