@@ -299,7 +299,11 @@ def test_a_resumed_fit_ends_bit_identical_to_an_uninterrupted_one():
         model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)])
         model.compile(keras.optimizers.Adam(0.01), "mse")
         batches = lb.data.Batches(x, y, batch_size=10, seed=5)
-        return model, batches, lb.callbacks.BatchSizeScheduler(batches, schedule, learning_rate="linear")
+        return (
+            model,
+            batches,
+            lb.callbacks.BatchSizeScheduler(batches, schedule, learning_rate="linear", check_rule=False),
+        )
 
     whole, batches, callback = parts()
     fit(whole, batches, [callback], epochs=3)
@@ -331,18 +335,32 @@ def test_a_resumed_fit_ends_bit_identical_to_an_uninterrupted_one():
     assert float(second.optimizer.learning_rate) == float(whole.optimizer.learning_rate)
 
 
-@pytest.mark.parametrize("rule, expected", [("none", 1.0), ("linear", 4.0), ("sqrt", 2.0)])
+@pytest.mark.parametrize("rule, expected", [("none", 1.0), ("linear", 4.0), ("sqrt", 2.0), ("merrill", 4.0)])
 def test_the_rate_follows_the_batch_and_is_put_back(rule, expected):
     model = r.recording_model()
     batches = lb.data.Batches(*r.ids(100), batch_size=10)
     schedule = lb.schedules.staircase(10, factor=4, milestones=[1])
-    callback = lb.callbacks.BatchSizeScheduler(batches, schedule, learning_rate=rule)
+    callback = lb.callbacks.BatchSizeScheduler(batches, schedule, learning_rate=rule, check_rule=False)
 
     for _ in range(2):  # twice, since a fit that left the rate scaled would compound
         history = fit(model, batches, [callback], epochs=2)
 
         np.testing.assert_allclose(history.history["learning_rate"], [r.RATE, r.RATE * expected], rtol=1e-6)
     assert float(model.optimizer.learning_rate) == r.RATE
+
+
+@pytest.mark.parametrize("rule, expected", [("smith", [1, 1, 0.25]), ("seesaw", [1, 0.5, 0.125])])
+def test_the_rate_takes_what_the_maximum_keeps_from_the_batch(rule, expected):
+    """The schedule asks for 10, 40 and 160; the batch takes 40, and the rate the rest."""
+    model = r.recording_model()
+    batches = lb.data.Batches(*r.ids(100), batch_size=10)
+    schedule = lb.schedules.staircase(10, factor=4, milestones=[1, 2])
+    callback = lb.callbacks.BatchSizeScheduler(
+        batches, schedule, maximum=40, learning_rate=rule, check_rule=False
+    )
+    history = fit(model, batches, [callback], epochs=3).history
+    assert history["batch_size"] == [10, 40, 40]
+    np.testing.assert_allclose(history["learning_rate"], r.RATE * np.array(expected), rtol=1e-6)
 
 
 def test_noise_scale_is_that_of_smith_and_le():
@@ -388,7 +406,7 @@ def test_callbacks_copy_and_round_trip():
     batches = lb.data.Batches(*r.ids(N), batch_size=32)
     schedule = lb.schedules.staircase(32, factor=2, milestones=[1])
     callback = lb.callbacks.BatchSizeScheduler(
-        batches, schedule, maximum=50, sizes="ladder", learning_rate="sqrt"
+        batches, schedule, maximum=50, sizes="ladder", learning_rate="sqrt", check_rule=False
     )
 
     twin = copy.deepcopy(callback)

@@ -25,6 +25,7 @@ def test_a_hint_runs(tmp_path, monkeypatch, code):
     monkeypatch.chdir(tmp_path)
     axis = np.linspace(0.0, 1.0, 3)
     names = {"lb": lb, "keras": keras, "tb_plugin": tb_plugin, "sample": (np.ones((2, 1)), np.ones((2, 1)))}
+    names["batches"] = lb.data.Batches(np.ones((2, 1)), np.ones((2, 1)), batch_size=2)
     names |= {"step": 1, "value": 0.5, "values": axis, "batch_size": 8}
     names |= {"alpha": axis, "losses": axis, "a": axis, "b": axis, "grid": axis, "density": axis}
     names["loss"] = np.ones((3, 3))

@@ -1,12 +1,15 @@
 """Callbacks for `model.fit`: they apply rules (schedules) and take measures.
 
-`BatchSizeScheduler` steers a `data.Batches`; `LearningRateScheduler` sets the rate per
-update; `TargetLoss` stops at a given loss; `CurvatureMonitor` and `SharpnessMonitor` measure, and
-leave training as it is; `RunSummary` writes down for TensorBoard what a run was.
+`BatchSizeScheduler` steers a `data.Batches` by a schedule, `AdaptiveBatchSize` by what it measures;
+`LearningRateScheduler` sets the rate per update; `TargetLoss` stops at a given loss; `CurvatureMonitor` and
+`SharpnessMonitor` measure, and leave training as it is; so does `GradientNoiseMonitor`, to rounding or on request to
+the bit; `RunSummary` writes down for TensorBoard what a run was.
 """
 
+from tf_lbgap.callbacks.adaptive_batch_size import AdaptiveBatchSize
 from tf_lbgap.callbacks.batch_size_scheduler import BatchSizeScheduler
 from tf_lbgap.callbacks.curvature_monitor import CurvatureMonitor
+from tf_lbgap.callbacks.gradient_noise_monitor import GradientNoiseMonitor
 from tf_lbgap.callbacks.learning_rate_scheduler import LearningRateScheduler
 from tf_lbgap.callbacks.run_summary import RunSummary
 from tf_lbgap.callbacks.sharpness_monitor import SharpnessMonitor
@@ -14,8 +17,10 @@ from tf_lbgap.callbacks.stability import PreconditionedOperator, edge_of_stabili
 from tf_lbgap.callbacks.target_loss import TargetLoss
 
 __all__ = [
+    "AdaptiveBatchSize",
     "BatchSizeScheduler",
     "CurvatureMonitor",
+    "GradientNoiseMonitor",
     "LearningRateScheduler",
     "PreconditionedOperator",
     "RunSummary",

@@ -10,11 +10,10 @@ import keras
 
 from tf_lbgap import scaling, strategy
 from tf_lbgap.callbacks import learning_rate as rates
+from tf_lbgap.callbacks.micro_batches import MicroBatches
 from tf_lbgap.callbacks.stream import check_batches, check_read, fit_arguments
 from tf_lbgap.data.keras_calls import callbacks_of
 from tf_lbgap.data.plan import next_boundary
-
-_RULES = {"none": lambda ratio: 1.0, "linear": lambda ratio: ratio, "sqrt": lambda ratio: ratio**0.5}
 
 
 class _EndOfEpoch:
@@ -38,22 +37,41 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
 
     Args:
         batches: The `data.Batches` that is given to `fit`.
-        learning_rate: What happens to the rate when the size moves: `"none"`; `"linear"`, rate x
-            batch / first batch (Goyal et al. 2017); or `"sqrt"` (Hoffer et al. 2017). The optimizer's
+        learning_rate: What happens to the rate when the size moves, one of `scaling.RATE_RULES`. The optimizer's
             own rate is that of the first batch; it is multiplied for each update and put back after
             it, so between updates callbacks and checkpoints meet the optimizer's own.
+        check_rule: Whether to refuse a rule that is known not to hold for the model's optimizer.
         momentum_correction: Whether momentum buffers follow a jump of the rate (Goyal et al. 2017).
+        micro_batch_size: Most examples of a forward pass (on each replica); larger batches are accumulated
+            from several. None: no limit. `"auto"`: the most that was found to fit, by trying, before the first
+            update; see `training.find_micro_batch_size`.
+        ghost_batch_size: Examples that batch normalization sees at a time (on each replica), whatever the batch:
+            larger batches are accumulated from parts of that size.
+
+    Raises:
+        ValueError: If an argument is none of these; at the start of `fit` if the rule does not hold for the
+            optimizer, or updates of the model cannot be accumulated.
     """
 
-    def __init__(self, batches, *, learning_rate="none", momentum_correction=False):
+    def __init__(
+        self,
+        batches,
+        *,
+        learning_rate="none",
+        check_rule=True,
+        momentum_correction=False,
+        micro_batch_size=None,
+        ghost_batch_size=None,
+    ):
         super().__init__()
         check_batches(batches, self)
-        if learning_rate not in _RULES:
+        if learning_rate not in scaling.RATE_RULES:
             raise ValueError(
-                f"learning_rate={learning_rate!r} must be one of {', '.join(map(repr, _RULES))}."
+                f"learning_rate={learning_rate!r} must be one of {', '.join(map(repr, scaling.RATE_RULES))}."
             )
-        self.batches, self.learning_rate = batches, learning_rate
+        self.batches, self.learning_rate, self.check_rule = batches, learning_rate, check_rule
         self.momentum_correction = momentum_correction
+        self.micro_batches = MicroBatches(batches, micro_batch_size, ghost_batch_size)
         self._restored = None  # a state for the next fit
         self._writes_rate = True
 
@@ -68,6 +86,21 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
     def reference_batch_size(self):
         """Return the batch for which the optimizer's own rate was chosen."""
         raise NotImplementedError
+
+    def wanted_batch_size(self, size):
+        """Return what would have been the batch of the update that begins, were there no `maximum`, a number."""
+        return size
+
+    def largest_batch_size(self):
+        """Return the largest batch that there may be in this fit."""
+        return self.batches.num_examples
+
+    def noise(self):
+        """Return what was measured of the gradient noise, `trace` and `squared_norm`, or an empty dict."""
+        return {}
+
+    def note_update(self, size):
+        """An update was made with so many examples."""
 
     def plan(self, epoch, start):
         """Return boundaries and sizes of an epoch, as `data.plan.cut` does. Planned callbacks only."""
@@ -116,6 +149,9 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
                 f"fit counts {self.params['steps']} steps per epoch, but {type(self).__name__} ends epochs where the "
                 "data end. Leave steps_per_epoch out, and put the callback into fit's own list of callbacks."
             )
+        if self.check_rule:
+            scaling.check_rate_rule(self.learning_rate, *rates.kind_of(self.model.optimizer))
+        self.micro_batches.begin_fit(self.model, self.largest_batch_size)
         self.batches.steer(self, self.live, self._rate_factor)
         if self.momentum_correction:
             self._check_momentum_correction()
@@ -170,6 +206,7 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
         if self._exhausted():
             self._tell_exhausted()
         self._size = self.batches.begin_update()
+        self.micro_batches.begin_execution(self._largest_of_execution())
         self._factor = self.batches.learning_rate_factor
         if self._writes_rate and self.learning_rate != "none":
             rates.scale_rate(self.model, self._factor)
@@ -237,6 +274,7 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
         super().on_train_end(logs)
         if self.momentum_correction and self._writes_rate:
             rates.correct_momentum_to(self.model.optimizer, 1.0)
+        self.micro_batches.end_fit()
         self.batches.end_fit()
 
     def put_rate_back(self):
@@ -248,7 +286,22 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
     # One update after the other.
 
     def _rate_factor(self, size):
-        return _RULES[self.learning_rate](size / self.reference_batch_size())
+        noise = self.noise()
+        if self.learning_rate == "adascale" and not noise:
+            return 1.0  # until it was measured, before which the size does not move
+        return scaling.rate_factor(
+            self.learning_rate,
+            size,
+            self.reference_batch_size(),
+            wanted=self.wanted_batch_size(size),
+            optimizer=rates.kind_of(self.model.optimizer)[0],
+            **noise,
+        )
+
+    def _largest_of_execution(self):
+        if self.live:
+            return self._size
+        return int(max(self._sizes[self._updates : self._updates + self.model.steps_per_execution]))
 
     def _advance(self, steps):
         """Count the updates of one execution, which ends early where the epoch does."""
@@ -264,8 +317,9 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
                 self._size = int(self._sizes[self._updates])
                 end = int(self._boundaries[self._updates + 1])
             self._updates += 1
-            self._examples += end - self._end
-            self._end = end
+            size, self._end = end - self._end, end
+            self._examples += size
+            self.note_update(size)
         if self._updates == before:
             raise ValueError(
                 "fit made an update, but not from an epoch of this stream: somebody else read it when the epoch began. "
@@ -274,11 +328,16 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
         self._note_position()
 
     def _note_position(self):
-        if self._exhausted():
-            self.batches.record(self._epoch, self.batches.num_examples, self._size)
+        stream, is_over = self.batches, self._exhausted()
+        if is_over:
+            # A size set at the end of an epoch is that of the next. But one by which the rest would be dropped may come
+            # too late to end the epoch, when the next update has begun: it is let go.
+            is_late = self._end < stream.num_examples
+            size = stream.batch_size if self.live and not is_late else self._size
+            stream.record(self._epoch, stream.num_examples, size)
         else:
-            size = self.batches.batch_size if self.live else int(self._sizes[self._updates])
-            self.batches.record(self._epoch, self._end, size)
+            size = stream.batch_size if self.live else int(self._sizes[self._updates])
+            stream.record(self._epoch, self._end, size)
 
     def _exhausted(self):
         if not self.live:

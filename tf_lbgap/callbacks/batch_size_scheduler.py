@@ -34,11 +34,21 @@ class BatchSizeScheduler(BatchSizeCallback):
         multiple_of: Sizes are rounded down to a multiple of this number.
         sizes: `"any"`, or `"ladder"` to use only the first size times powers of two, so that a
             compiler sees few shapes.
-        learning_rate: `"none"`, `"linear"` or `"sqrt"`: how the rate follows the batch.
+        learning_rate: How the rate follows the batch: `"none"`; `"linear"` (Goyal et al. 2017, for SGD);
+            `"sqrt"` (for Adam); `"smith"` and `"seesaw"`, where the batch grows in place of a decay of the rate,
+            which takes what `maximum` keeps the batch from taking; `"merrill"`. See `scaling.rate_factor`.
+        check_rule: Whether to refuse a rule that is known not to hold for the model's optimizer, such as `"sqrt"`
+            for SGD.
         momentum_correction: Whether momentum buffers follow a jump of the rate.
+        micro_batch_size: Most examples of a forward pass, on each replica; larger batches are accumulated from
+            several. `"auto"` finds by trying what fits into memory. Defaults to `None`: no limit.
+        ghost_batch_size: Examples that batch normalization sees at a time, on each replica, whatever the batch, so
+            that its noise stays as the batch grows (Hoffer et al. 2017; Smith et al. 2018 hold it fixed). Larger
+            batches are accumulated from parts of that size. Its moving averages move once per part.
 
     Raises:
-        ValueError: If the schedule asks for something that is no batch size, when it does.
+        ValueError: If the schedule asks for something that is no batch size, when it does; at the start of `fit` if
+            the rule does not hold for the optimizer, or updates of the model cannot be accumulated.
 
     References:
         Smith, Kindermans, Ying, Le, "Don't decay the learning rate, increase the batch size", 2018.
@@ -53,7 +63,10 @@ class BatchSizeScheduler(BatchSizeCallback):
         multiple_of=1,
         sizes="any",
         learning_rate="none",
+        check_rule=True,
         momentum_correction=False,
+        micro_batch_size=None,
+        ghost_batch_size=None,
     ):
         if schedule is not None and not callable(schedule):
             raise ValueError(
@@ -61,7 +74,19 @@ class BatchSizeScheduler(BatchSizeCallback):
             )
         if sizes not in ("any", "ladder"):
             raise ValueError(f"sizes={sizes!r} must be 'any' or 'ladder'.")
-        super().__init__(batches, learning_rate=learning_rate, momentum_correction=momentum_correction)
+        if learning_rate == "adascale":
+            raise ValueError(
+                'learning_rate="adascale" needs the gradient noise, which a schedule does not measure. Use '
+                'AdaptiveBatchSize(..., learning_rate="adascale"), or "linear".'
+            )
+        super().__init__(
+            batches,
+            learning_rate=learning_rate,
+            check_rule=check_rule,
+            momentum_correction=momentum_correction,
+            micro_batch_size=micro_batch_size,
+            ghost_batch_size=ghost_batch_size,
+        )
         self.schedule, self.sizes = schedule, sizes
         self.multiple_of = check_batch_size(multiple_of, batches.num_examples, "multiple_of")
         self.maximum = None if maximum is None else check_batch_size(maximum, batches.num_examples, "maximum")
@@ -77,7 +102,10 @@ class BatchSizeScheduler(BatchSizeCallback):
             "multiple_of": self.multiple_of,
             "sizes": self.sizes,
             "learning_rate": self.learning_rate,
+            "check_rule": self.check_rule,
             "momentum_correction": self.momentum_correction,
+            "micro_batch_size": self.micro_batches.micro_batch_size,
+            "ghost_batch_size": self.micro_batches.ghost_batch_size,
         }
 
     @classmethod
@@ -88,6 +116,17 @@ class BatchSizeScheduler(BatchSizeCallback):
 
     def reference_batch_size(self):
         return self._reference
+
+    def wanted_batch_size(self, size):
+        if self.live or self.maximum is None:
+            return size
+        return max(float(self.schedule(self.batches.progress)), size)
+
+    def largest_batch_size(self):
+        if self.live:
+            return self.maximum or self.batches.num_examples
+        epochs = range(self.params["epochs"])[:1000]  # a fit without end is looked at so far
+        return max(int(self.plan(epoch, 0)[1].max(initial=1)) for epoch in epochs)
 
     def size_at(self, progress):
         """Return the batch size at `progress` epochs, an int."""

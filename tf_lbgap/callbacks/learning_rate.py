@@ -140,6 +140,11 @@ def momentum_of(optimizer):
     return float(getattr(innermost(optimizer), "momentum", 0.0) or 0.0)
 
 
+def kind_of(optimizer):
+    """Return the name of the optimizer's class, without wrappers, and its momentum: what rules of the rate depend on."""
+    return type(innermost(optimizer)).__name__, momentum_of(optimizer)
+
+
 def check_momentum_correction(optimizer):
     """Raise if the optimizer has no momentum buffer that holds the rate."""
     inner = innermost(optimizer)

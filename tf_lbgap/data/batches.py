@@ -430,6 +430,18 @@ class Batches(tf.data.Dataset):
             return np.arange(self.num_examples)
         return permutation(self.num_examples, self.seed, epoch).numpy()
 
+    def examples_at(self, index):
+        """Return chosen examples as one batch of tensors, without `map`; arrays only.
+
+        Args:
+            index: Positions in the arrays as they were given, shape (n,).
+        """
+        if not isinstance(self._source, ArraySource):
+            raise ValueError(
+                "examples_at() needs a stream made from arrays; a tf.data.Dataset has no indices."
+            )
+        return self._source.examples_at(index)
+
     def in_order(self, batch_size=None):
         """Return a plain `tf.data.Dataset`: all examples once, as stored, without `map`. Measures read this.
 

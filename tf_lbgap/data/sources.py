@@ -116,6 +116,10 @@ class ArraySource:
             .map(lambda more, position, batch: self.mapped(batch, epoch, position))
         )
 
+    def examples_at(self, index):
+        with tf.device("CPU:0"):
+            return self._gather(tf.constant(index, tf.int64))
+
     def in_order(self, batch_size):
         return tf.data.Dataset.from_tensor_slices(self.elements).batch(batch_size)
 

@@ -86,8 +86,11 @@ class Arm:
         }
         if monitor is not None and monitor.is_within_budget:
             result["monitor_every"] = monitor.cadence
+        result["batch_size"] = batches.batch_size
         if folder is not None:
             self._write_results(writer, result, monitor)
+            if hasattr(steering[0], "history"):
+                write_json(folder / "decisions.json", steering[0].history)
             if monitor is not None:
                 write_json(folder / "curvature.json", monitor.history)
             self._model.save_weights(folder / "model.weights.h5")
@@ -158,18 +161,7 @@ class Arm:
 
     def _callbacks(self, batches, stop, split, folder, progress):
         config = self.config
-        schedule = self._schedule or schedules.constant(batches.batch_size)
-        result = [
-            callbacks.BatchSizeScheduler(
-                batches,
-                schedule,
-                maximum=config["maximum"],
-                multiple_of=config["multiple_of"],
-                sizes=config["sizes"],
-                learning_rate=config["scale_learning_rate"],
-                momentum_correction=config["momentum_correction"],
-            )
-        ]
+        result = [self._steering(batches, folder)]
         rate = None
         if is_call(config["learning_rate"]):
             rate = as_schedule(config["learning_rate"], "learning_rate")
@@ -193,6 +185,23 @@ class Arm:
         if progress is not None:
             result.append(_Progress(batches, self._fraction, stop, progress))
         return result
+
+    def _steering(self, batches, folder):
+        """The callback that says how large a batch is."""
+        config = self.config
+        shared = {
+            "maximum": config["maximum"],
+            "learning_rate": config["scale_learning_rate"],
+            "check_rule": config["check_rule"],
+            "momentum_correction": config["momentum_correction"],
+            "micro_batch_size": config["micro_batch_size"],
+            "ghost_batch_size": config["ghost_batch_size"],
+        }
+        if config["adaptive"] is not None:
+            return callbacks.AdaptiveBatchSize(batches, **make(config["adaptive"]), **shared, log_dir=folder)
+        schedule = self._schedule or schedules.constant(batches.batch_size)
+        more = {"multiple_of": config["multiple_of"], "sizes": config["sizes"]}
+        return callbacks.BatchSizeScheduler(batches, schedule, **more, **shared)
 
     # When to stop.
 

@@ -23,6 +23,7 @@ import re
 
 import yaml
 
+from tf_lbgap import scaling
 from tf_lbgap.experiment.calls import ConfigError, is_call, nearest
 
 DEFAULTS = {
@@ -39,9 +40,15 @@ DEFAULTS = {
     "multiple_of": 1,
     "sizes": "any",
     "last_batch": "partial",
+    # who chooses it, in place of a schedule: arguments of `callbacks.AdaptiveBatchSize`
+    "adaptive": None,
+    # examples of a forward pass, and those that batch normalization sees at a time
+    "micro_batch_size": None,
+    "ghost_batch_size": None,
     # the rate: a number, or a schedule of progress; None keeps the optimizer's own
     "learning_rate": None,
     "scale_learning_rate": "none",
+    "check_rule": True,
     "momentum_correction": False,
     # how long
     "epochs": None,
@@ -66,7 +73,8 @@ EQUAL = {
 
 
 _CHOICES = {
-    "scale_learning_rate": ("none", "linear", "sqrt"),
+    "scale_learning_rate": scaling.RATE_RULES,
+    "check_rule": (True, False),
     "sizes": ("any", "ladder"),
     "last_batch": ("partial", "merge", "drop"),
     "jit_compile": (True, False, "auto"),
@@ -98,6 +106,7 @@ class Experiment:
     reference: str  # the arm that the others are compared with
     output: str  # the run directory
     measure: Measure = dataclasses.field(default_factory=Measure)
+    margin: float | None = None  # points of test accuracy; an arm that loses less is as good as the reference
 
     def to_dict(self):
         """Return plain dicts, as they are written into the run directory."""
@@ -157,7 +166,17 @@ def from_dict(content, name="experiment"):
         reference=reference,
         output=_text(content.get("output", str(pathlib.Path("runs") / name)), "output"),
         measure=_measure(content.get("measure", {})),
+        margin=_margin(content.get("margin")),
     )
+
+
+def _margin(value):
+    if value is None:
+        return None
+    margin = _positive(value, "margin", "of points of test accuracy, such as 0.5")
+    if margin >= 100:
+        raise ConfigError(f"margin: {value!r} is in points of test accuracy, and should be below 100.")
+    return margin
 
 
 def _arm(name, own, shared, equal):
@@ -202,6 +221,10 @@ def _arm(name, own, shared, equal):
     for key in ("seconds", "target_loss"):
         if arm[key] is not None:
             arm[key] = _positive(arm[key], f"arms: {name}: {key}")
+    arm["adaptive"] = _adaptive(arm, f"arms: {name}: adaptive")
+    for key in ("micro_batch_size", "ghost_batch_size"):
+        if arm[key] is not None and not (key == "micro_batch_size" and arm[key] == "auto"):
+            arm[key] = _whole(arm[key], f"arms: {name}: {key}", 'or "auto"' if key[0] == "m" else "")
     if arm["learning_rates"] is not None:
         arm["learning_rates"] = _rates(arm["learning_rates"], f"arms: {name}: learning_rates", equal)
     for key, choices in _CHOICES.items():
@@ -211,6 +234,29 @@ def _arm(name, own, shared, equal):
     if equal == "updates" and arm["steps_per_execution"] > 1:
         raise ConfigError(f"arms: {name}: equal: updates counts each update: leave out steps_per_execution.")
     return arm
+
+
+ADAPTIVE_KEYS = ("criterion", "minimum", "sizes", "every", "window", "num_micro_batches", "probe")
+"""Arguments of `callbacks.AdaptiveBatchSize` that `adaptive:` may set; the others are keys of the arm."""
+
+
+def _adaptive(arm, where):
+    content = arm["adaptive"]
+    if content is None:
+        return None
+    example = "adaptive: {criterion: {call: growth.GradientNoiseScale}, every: 16}"
+    if not isinstance(content, dict) or not is_call(content.get("criterion")):
+        raise ConfigError(f"{where}: {content!r} must hold a criterion, a call, such as  {example}.")
+    _check_keys(content, ADAPTIVE_KEYS, where)
+    if is_call(arm["batch_size"]):
+        raise ConfigError(
+            f"{where}: a criterion chooses the batch, and so does the schedule batch_size. Give the first size."
+        )
+    for key in ("multiple_of", "sizes"):
+        if arm[key] != DEFAULTS[key]:
+            hint = "Write it inside adaptive" if key in ADAPTIVE_KEYS else "Leave it out"
+            raise ConfigError(f"{where}: the arm's {key} is for schedules. {hint}.")
+    return dict(content)
 
 
 def _rates(value, where, equal):

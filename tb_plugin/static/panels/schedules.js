@@ -20,9 +20,10 @@ export const schedules = {
   unit: () => "",
   controls: [{key: "scale", label: "Scale", options: [{value: "log", text: "log"}, {value: "linear", text: "linear"}], initial: "log"}],
   empty: {
-    text: "No run here has written a schedule. Train with this callback, or write your own numbers:",
+    text: "No run here has written a schedule. Train with one of these callbacks, or write your own numbers:",
     code: [
       'lb.callbacks.RunSummary("runs/a")',
+      'lb.callbacks.GradientNoiseMonitor(batches, log_dir="runs/a")',
       'tb_plugin.summary.scalar("schedule/batch_size", batch_size, step=step)',
     ],
   },
