@@ -114,9 +114,9 @@ def _run(options):
     with Bars(console, quiet=options.quiet) as bars:
         rows = experiment.run(loaded, jobs=options.jobs, again=options.again, listen=bars)
     console.print(report.rich_table(report.results_grid(loaded, rows), whole="numbers"))
-    differences = report.differences_grid(loaded, rows)
-    if differences is not None:
-        console.print(report.rich_table(differences))
+    for grid in (report.differences_grid(loaded, rows), report.margin_grid(loaded, rows)):
+        if grid is not None:
+            console.print(report.rich_table(grid))
     console.print(report.sentence(loaded, rows), soft_wrap=True)
     report.write([loaded.output], figures=False)
     for name in ("results.json", "results.csv", "config.yaml", "report.html"):

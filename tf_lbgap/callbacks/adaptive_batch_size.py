@@ -132,6 +132,7 @@ class AdaptiveBatchSize(BatchSizeCallback):
                 f"The stream's batch_size={self._first} is the first size, but is not from minimum={self.minimum} to "
                 f"maximum={self.maximum}. Make it with Batches(..., batch_size={min(max(self._first, self.minimum), self.maximum)})."
             )
+        self._decides_by_epoch = not self._needs & _FROM_PROBES
         self._probe = None
         if self._needs & _FROM_PROBES or learning_rate == "adascale":
             self._probe = NoiseProbe(
@@ -205,8 +206,12 @@ class AdaptiveBatchSize(BatchSizeCallback):
         probe = self._probe.end_execution() if self._probe is not None else None
         if probe is None:
             return
-        self._window.append(probe)
-        if len(self._window) == self.window:
+        self._window = [*self._window, probe][-self.window :]
+        if len(self._window) < self.window:
+            return
+        if self._decides_by_epoch:
+            self._from_probes()
+        else:
             self._decide(_loss_of(logs))
 
     def on_epoch_end(self, epoch, logs=None):
@@ -216,7 +221,7 @@ class AdaptiveBatchSize(BatchSizeCallback):
         super().on_epoch_end(epoch, logs)
         if self._pending is not None:  # it may have come too late to drop the rest of the epoch
             self.batches.batch_size = self._pending["new_batch_size"]
-        if self._probe is None:
+        if self._decides_by_epoch:
             self._decide(loss)
         if self._summaries is not None:
             self._summaries.flush()
