@@ -1,5 +1,6 @@
 """A batch size chosen from what was measured: in a real `fit`, with exact numbers."""
 
+import copy
 import math
 import types
 import warnings
@@ -323,6 +324,15 @@ def test_ghost_batches_keep_their_size_as_the_batch_grows():
     fit(model, batches, [lb.callbacks.BatchSizeScheduler(batches, schedule, ghost_batch_size=10)], epochs=2)
     assert [len(ids) for ids in model.layers[0].seen] == 12 * [10]
     assert int(model.optimizer.iterations.numpy()) == 6 + 2
+
+
+def test_a_copy_steers_the_same_stream():
+    x, y = data()
+    batches = lb.data.Batches(x, y, batch_size=10, seed=0)
+    adaptive = copy.deepcopy(lb.callbacks.AdaptiveBatchSize(batches, doubling("trace"), every=1, window=6))
+    assert adaptive.batches is batches
+    fit(linear(), batches, [adaptive], epochs=1)
+    assert adaptive.history[0]["new_batch_size"] == 20
 
 
 # Wrong use.

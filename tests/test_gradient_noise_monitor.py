@@ -217,6 +217,36 @@ def test_it_stands_beside_growth_and_micro_batches():
     assert int(model.optimizer.iterations.numpy()) == 24
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_it_stands_beside_a_batch_that_chooses_its_own_size(order):
+    """Both probe, at updates of their own."""
+    x, y = data()
+    batches = lb.data.Batches(x, y, batch_size=6, seed=0)
+    adaptive = lb.callbacks.AdaptiveBatchSize(
+        batches, lb.growth.BigBatch(), sizes="any", every=3, window=1, maximum=6
+    )
+    monitor = lb.callbacks.GradientNoiseMonitor(batches, every=2, burn_in=0)
+    fit(linear(0.05), batches, [adaptive, monitor][::order], epochs=1)
+    assert [row["update"] for row in monitor.probes] == [2, 4, 6, 8, 10]
+    assert [row["update"] for row in adaptive.history] == [3, 6, 9]
+
+
+def test_a_fit_that_broke_off_leaves_the_plain_function():
+    x, y = data()
+    batches = lb.data.Batches(x, y, batch_size=6, seed=0)
+    model = linear(0.05)
+    model.make_train_function()
+    own = model.train_function
+
+    def stop(batch, logs=None):
+        raise KeyboardInterrupt
+
+    broken = keras.callbacks.LambdaCallback(on_train_batch_end=stop)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, batches, [lb.callbacks.GradientNoiseMonitor(batches, every=1), broken])
+    assert model.train_function is own
+
+
 def test_tensorboard_gets_the_scale_and_its_interval(tmp_path):
     x, y = data()
     batches = lb.data.Batches(x, y, batch_size=8, seed=0)

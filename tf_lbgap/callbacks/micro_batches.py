@@ -54,6 +54,7 @@ class MicroBatches:
             self._agree()
         if self.limit is not None:
             self._executions = executions_of(model)
+            self._executions.begin_fit()
 
     def begin_execution(self, batch_size):
         """Choose for an execution whose largest batch, over all replicas, has this size."""

@@ -78,6 +78,13 @@ class NoiseProbe:
             self._separate = SeparateGradients(model, self._batches)
             return
         self._executions = executions_of(model)
+        if self._executions.num_replicas > 1:
+            raise ValueError(
+                f"{who}: each of the {self._executions.num_replicas} replicas sees a part of the batch only, and gradients of "
+                "parts are not probed under a strategy yet. Train on one device, or measure at fixed weights with "
+                "lb.gradient_noise.measure."
+            )
+        self._executions.begin_fit()
         reason = _differs_as_micro_batches(model)
         if reason:
             warnings.warn(
@@ -100,7 +107,8 @@ class NoiseProbe:
         steps = self._model.steps_per_execution
         self._due = (update + steps) // self.every > update // self.every
         if self.kind == "update":
-            self._executions.probe(self._micro_batch_size() if self._due else None, self._inner_products)
+            size = self._micro_batch_size() if self._due else None
+            self._executions.probe(self, size, self._inner_products)
 
     def end_execution(self):
         """Return the `Probe` of the execution that has ended, or None if there was none to be had."""
