@@ -335,6 +335,26 @@ def test_a_copy_steers_the_same_stream():
     assert adaptive.history[0]["new_batch_size"] == 20
 
 
+def test_auto_is_found_once_and_then_kept(monkeypatch):
+    """What fits is asked for with the largest batch there will be; larger batches come in parts of it."""
+    asked = []
+
+    def find(model, batches, maximum):
+        asked.append(maximum)
+        return 4
+
+    monkeypatch.setattr("tf_lbgap.callbacks.micro_batches.find_micro_batch_size", find)
+    model = r.recording_model()
+    batches = lb.data.Batches(*r.ids(20), batch_size=4, seed=0)
+    schedule = lb.schedules.staircase(4, factor=2.5, milestones=[1])
+    callback = lb.callbacks.BatchSizeScheduler(batches, schedule, micro_batch_size="auto")
+    for _ in range(2):
+        fit(model, batches, [callback], epochs=2)
+    assert asked == [10]
+    assert r.sizes_seen(model) == 2 * (5 * [4] + 2 * [3, 3, 4])
+    assert r.num_iterations(model) == r.num_decays(model) == 14
+
+
 # Wrong use.
 
 

@@ -572,6 +572,49 @@ def arm(**keys):
     return {"arms": {"small": {"batch_size": 10, **keys}}}
 
 
+def test_an_arm_whose_criterion_chooses_the_batch():
+    """It tells its decisions, and the row the last size; equal seeds decide equally."""
+    criterion = {"call": "growth.GradientNoiseScale", "bound": "value"}
+    adaptive = {"criterion": criterion, "every": 1, "window": 6}
+    content = {
+        **ONE_ARM,
+        "arms": {"grown": {"batch_size": 8, "maximum": 64, "adaptive": adaptive}},
+        "epochs": 3,
+        "margin": 0.5,
+    }
+    (row,) = run(content)
+    (again,) = run(content, again=True)
+    decisions = json.loads(pathlib.Path("runs/experiment/grown/0/decisions.json").read_text())
+    assert row["batch_size"] == decisions[-1]["new_batch_size"] > 8
+    assert row["updates"] < 3 * 13 and all(each["reason"] for each in decisions)
+    assert timeless([row]) == timeless([again])
+
+
+def test_arms_with_micro_and_ghost_batches_make_the_same_updates():
+    arms = {
+        "plain": {"batch_size": 50},
+        "micro": {"batch_size": 50, "micro_batch_size": 16},
+        "ghost": {"batch_size": 50, "ghost_batch_size": 25},
+    }
+    model = {"call": "networks.f1"}
+    rows = {row["arm"]: row for row in run({**TINY, "arms": arms, "model": model})}
+    assert {row["updates"] for row in rows.values()} == {4}
+    assert (
+        len({row["test_loss"] for row in rows.values()}) == 3
+    )  # batch normalization sees parts of other sizes
+    rows = {row["arm"]: row for row in run({**TINY, "arms": {k: arms[k] for k in ("plain", "micro")}})}
+    assert rows["micro"]["train_loss"] == pytest.approx(rows["plain"]["train_loss"], rel=1e-4)
+
+
+def test_what_a_criterion_has_against_an_arm_is_told():
+    adaptive = {"criterion": {"call": "growth.Cabs"}}
+    with pytest.raises(RunFailed, match="Cabs holds for plain SGD"):
+        run({**ONE_ARM, "arms": {"cabs": {"batch_size": 8, "adaptive": adaptive}}})
+    adaptive = {"criterion": {"call": "growth.NormTest", "theta": -1}}
+    with pytest.raises(ConfigError, match="theta"):
+        run({**ONE_ARM, "arms": {"norm": {"batch_size": 8, "adaptive": adaptive}}})
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -604,6 +647,28 @@ def arm(**keys):
         (arm(last_batch="keep"), "last_batch: 'keep' is none of partial, merge, drop"),
         (arm(scale_learning_rate="lin"), "scale_learning_rate: 'lin' is none of none, linear, sqrt"),
         (arm(epochs="2"), "epochs: '2' must be a whole number"),
+        (arm(check_rule="no"), "check_rule: 'no' is none of true, false"),
+        (arm(micro_batch_size=0), 'micro_batch_size: 0 must be a whole number of at least 1 or "auto"'),
+        (arm(ghost_batch_size="auto"), "ghost_batch_size: 'auto' must be a whole number"),
+        (arm(adaptive="growth.NormTest"), "adaptive: 'growth.NormTest' must hold a criterion, a call"),
+        (arm(adaptive={"every": 3}), r"adaptive: \{'every': 3\} must hold a criterion"),
+        (
+            arm(adaptive={"criterion": {"call": "growth.Plateau"}, "evry": 1}),
+            r"'evry' in arms: small: adaptive is not a key. Did you mean 'every'\?",
+        ),
+        (
+            arm(adaptive={"criterion": {"call": "growth.Plateau"}}, sizes="ladder"),
+            "the arm's sizes is for schedules. Write it inside adaptive",
+        ),
+        (
+            arm(
+                adaptive={"criterion": {"call": "growth.Plateau"}},
+                batch_size={"call": "schedules.constant", "value": 8},
+            ),
+            "a criterion chooses the batch, and so does the schedule",
+        ),
+        ({"margin": 0}, "^margin: 0 must be a positive number of points of test accuracy"),
+        ({"margin": 100}, "margin: 100 is in points of test accuracy"),
         ({"arms": ["small"]}, "arms: must name at least one arm"),
         ({"arms": {"small": None}}, "arms: small: must hold keys such as batch_size, not None"),
         ({"arms": {"a/b": {"batch_size": 1}}}, "arms: 'a/b' cannot be the name of a folder"),
