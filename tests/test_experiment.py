@@ -596,7 +596,18 @@ def test_arms_with_micro_and_ghost_batches_make_the_same_updates():
         "micro": {"batch_size": 50, "micro_batch_size": 16},
         "ghost": {"batch_size": 50, "ghost_batch_size": 25},
     }
-    model = {"call": "networks.f1"}
+    pathlib.Path("with_normalization.py").write_text(
+        textwrap.dedent(
+            """
+            import keras
+
+            def network(input_shape, num_classes, seed):
+                layers = [keras.layers.Dense(8), keras.layers.BatchNormalization(), keras.layers.Dense(num_classes)]
+                return keras.Sequential([keras.Input(input_shape), *layers])
+            """
+        )
+    )
+    model = {"call": "with_normalization:network"}
     rows = {row["arm"]: row for row in run({**TINY, "arms": arms, "model": model})}
     assert {row["updates"] for row in rows.values()} == {4}
     assert (

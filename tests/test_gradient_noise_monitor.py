@@ -7,6 +7,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from event_files import events
 
 import tf_lbgap as lb
@@ -272,6 +273,12 @@ def test_tensorboard_gets_the_scale_and_its_interval(tmp_path):
 def test_wrong_arguments_are_told(options, told):
     with pytest.raises(ValueError, match=told):
         lb.callbacks.GradientNoiseMonitor(lb.data.Batches(*data(), batch_size=8), **options)
+
+
+def test_a_stream_without_indices_has_no_separate_probes():
+    batches = lb.data.Batches.from_dataset(tf.data.Dataset.from_tensor_slices(data()), batch_size=8)
+    with pytest.raises(ValueError, match='has none. Pass arrays, Batches.* or probe="update"'):
+        fit(linear(), batches, [lb.callbacks.GradientNoiseMonitor(batches, probe="separate")])
 
 
 def test_another_stream_than_that_of_fit_is_told():

@@ -264,9 +264,9 @@ class GradientNoiseMonitor(keras.callbacks.Callback):
 def as_row(scale):
     """Return a `gradient_noise.NoiseScale` as plain values by the names that rows have."""
     return {
-        "noise_scale": scale.value,
-        "noise_scale_low": scale.low,
-        "noise_scale_high": scale.high,
+        "noise_scale": float(scale.value),
+        "noise_scale_low": float(scale.low),
+        "noise_scale_high": float(scale.high),
         "trace": scale.trace,
         "squared_norm": scale.squared_norm,
         "num_probes": scale.num_probes,

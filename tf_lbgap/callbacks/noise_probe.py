@@ -134,6 +134,8 @@ class NoiseProbe:
         """Return the `Probe` of gradients, unless a last batch was too small to be cut, or training diverges."""
         if gradients is None or gradients.num_micro_batches < 2:
             return None
+        if not np.isfinite(gradients.squared_norms).all():  # also where a loss scale was too large
+            return None
         trace, squared_norm = gradient_noise.unbiased(
             gradients.squared_norms,
             gradients.squared_norm,
@@ -141,8 +143,6 @@ class NoiseProbe:
             gradients.batch_size,
             num_examples=self._batches.num_examples,
         )
-        if not (np.isfinite(trace).all() and np.isfinite(squared_norm).all()):
-            return None
         return Probe(
             gradients.batch_size,
             trace,

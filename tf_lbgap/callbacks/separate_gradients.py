@@ -20,6 +20,13 @@ class SeparateGradients:
             raise ValueError("The model was compiled without a loss, so there is no gradient to probe.")
         if not strategy.is_default(strategy.of(model)):
             raise ValueError('probe="separate" runs on one device; leave it out under a strategy.')
+        try:
+            batches.examples_at([0])
+        except ValueError:
+            raise ValueError(
+                'probe="separate" draws examples by their indices, and a stream from a tf.data.Dataset has none. Pass '
+                'arrays, Batches(x, y, ...), or probe="update".'
+            ) from None
         self._model, self._batches, self._surface = model, batches, None
 
     def __call__(self, size, count, seed):
