@@ -1,5 +1,6 @@
 """A real `fit`, counted: which examples, how many updates, which sizes, who may stop it."""
 
+import contextlib
 import copy
 import io
 import re
@@ -461,3 +462,20 @@ def test_two_replicas_share_each_planned_batch(scheduled):
         orders.append(tuple(seen))
     assert len(set(orders)) == 4
     assert r.num_iterations(model) == r.num_decays(model) == sum(updates)
+
+
+def test_ghost_batches_are_of_one_size_whatever_the_batch_and_the_replicas():
+    """Batches of 10 and 40 on one device, and 20 and 40 on two: batch normalization sees 10 examples at a time."""
+    for scope, first in ((contextlib.nullcontext(), 10), (mirrored().scope(), 20)):
+        with scope:
+            model = keras.Sequential([keras.Input((1,)), r.Recorder(), keras.layers.BatchNormalization()])
+            model.add(keras.layers.Dense(1))
+            model.compile(keras.optimizers.SGD(0.01), r.no_loss)
+        batches = lb.data.Batches(*r.ids(80), batch_size=first, seed=3)
+        schedule = lb.schedules.join([lb.schedules.constant(first), lb.schedules.constant(40)], [1])
+        ghosts = lb.callbacks.BatchSizeScheduler(batches, schedule, ghost_batch_size=10)
+
+        fit(model, batches, [ghosts], epochs=2)
+
+        assert r.sizes_seen(model) == 16 * [10]
+        assert r.num_iterations(model) == 80 // first + 2

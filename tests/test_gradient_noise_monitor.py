@@ -277,7 +277,7 @@ def test_wrong_arguments_are_told(options, told):
 
 def test_a_stream_without_indices_has_no_separate_probes():
     batches = lb.data.Batches.from_dataset(tf.data.Dataset.from_tensor_slices(data()), batch_size=8)
-    with pytest.raises(ValueError, match='has none. Pass arrays, Batches.* or probe="update"'):
+    with pytest.raises(ValueError, match=r'has none\. Pass arrays, Batches.* or probe="update"'):
         fit(linear(), batches, [lb.callbacks.GradientNoiseMonitor(batches, probe="separate")])
 
 
