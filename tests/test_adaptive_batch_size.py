@@ -12,6 +12,7 @@ import recording as r
 from event_files import events
 
 import tf_lbgap as lb
+from tf_lbgap.callbacks.ladder import next_size
 from tf_lbgap.growth import Decision
 
 N = 203
@@ -229,10 +230,8 @@ def test_noise_makes_the_batch_grow_and_its_absence_does_not():
     ],
 )
 def test_rungs_have_an_inertia_of_a_factor_of_two(size, wanted, rung):
-    """The first size is 10, and 100, the maximum, is no rung; it counts as 80."""
-    batches = lb.data.Batches(*r.ids(N), batch_size=10)
-    adaptive = lb.callbacks.AdaptiveBatchSize(batches, doubling("losses"), maximum=100)
-    assert adaptive._rung(wanted, size) == rung
+    """The first size is 10, and 100 is no rung; it counts as 80."""
+    assert next_size(wanted, size, 10, "ladder") == rung
 
 
 def test_any_size_is_what_was_wanted():
@@ -260,6 +259,22 @@ def test_the_rate_follows_and_takes_what_the_maximum_keeps_from_the_batch():
         logs = fit(model, batches, [adaptive], epochs=4).history
         assert logs["learning_rate"] == pytest.approx(rates)
         assert float(model.optimizer.learning_rate.numpy()) == pytest.approx(0.01)
+
+
+def test_what_the_maximum_kept_from_the_batch_stays_with_the_rate():
+    """160 were wanted and 40 can be; a criterion that is then content does not take the decay back."""
+    x, y = data()
+    batches = lb.data.Batches(x, y, batch_size=10, seed=0)
+    wanted = iter([160.0, 40.0, 20.0])
+    adaptive = lb.callbacks.AdaptiveBatchSize(
+        batches,
+        criterion(lambda size, measured: Decision(next(wanted), "", {}), "losses"),
+        maximum=40,
+        learning_rate="smith",
+    )
+    logs = fit(linear(0.01), batches, [adaptive], epochs=3).history
+    assert logs["batch_size"] == [10, 40, 40] and batches.batch_size == 20
+    assert logs["learning_rate"] == pytest.approx([0.01, 0.0025, 0.0025])
 
 
 def test_adascale_takes_the_gain_from_the_probes():
@@ -377,6 +392,13 @@ def test_wrong_use_is_told_where_it_enters():
     ):
         with pytest.raises(ValueError, match=told):
             build()
+
+
+def test_a_function_that_decides_nothing_is_told():
+    batches = lb.data.Batches(*data(), batch_size=10, seed=0)
+    adaptive = lb.callbacks.AdaptiveBatchSize(batches, criterion(lambda size, measured: size, "losses"))
+    with pytest.raises(ValueError, match=r"returned 10, but should return lb.growth.Decision\(batch_size"):
+        fit(linear(), batches, [adaptive])
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from tf_lbgap import gradient_noise
 from tf_lbgap.callbacks import learning_rate as rates
 from tf_lbgap.callbacks.batch_size_callback import BatchSizeCallback
 from tf_lbgap.callbacks.gradient_noise_monitor import TAG
+from tf_lbgap.callbacks.ladder import SIZES, next_size
 from tf_lbgap.callbacks.mean_loss import MeanLoss
 from tf_lbgap.callbacks.monitor import check_whole
 from tf_lbgap.callbacks.noise_probe import NoiseProbe
@@ -114,7 +115,7 @@ class AdaptiveBatchSize(BatchSizeCallback):
             ghost_batch_size=ghost_batch_size,
         )
         self._needs = _checked_needs(criterion)
-        if sizes not in ("any", "ladder"):
+        if sizes not in SIZES:
             raise ValueError(f"sizes={sizes!r} must be 'any' or 'ladder'.")
         if sizes == "ladder" and getattr(criterion, "in_small_steps", False):
             raise ValueError(
@@ -247,9 +248,11 @@ class AdaptiveBatchSize(BatchSizeCallback):
 
     def _decide(self, loss):
         size, measured = self.batches.batch_size, self._measured(loss)
-        decision = self.criterion(size, measured)
-        self._wanted = self._rung(decision.batch_size, size)
-        new = int(min(max(self._wanted, self.minimum), self.maximum))
+        decision = self._decision(size, measured)
+        wanted = next_size(decision.batch_size, size, self._first, self.sizes)
+        new = int(min(max(wanted, self.minimum), self.maximum))
+        # A criterion that is content at the maximum has not taken back what it wanted on the way there.
+        self._wanted = max(wanted, self._wanted) if new == self.maximum else new
         row = {
             "update": self._updates_made(),
             "progress": float(self.batches.progress),
@@ -262,11 +265,21 @@ class AdaptiveBatchSize(BatchSizeCallback):
             "numbers": dict(decision.numbers),
         }
         self.history.append(row)
-        self._window = []
+        if not self._decides_by_epoch:
+            self._window = []
         self._loss.restart(loss, self._end)
         self._write(row, measured)
         if new != size:
             self._move(row)
+
+    def _decision(self, size, measured):
+        decision = self.criterion(size, measured)
+        if not all(hasattr(decision, name) for name in ("batch_size", "reason", "numbers")):
+            raise ValueError(
+                f"criterion {self.criterion!r} returned {decision!r}, but should return lb.growth.Decision(batch_size, "
+                "reason, numbers)."
+            )
+        return decision
 
     def _move(self, row):
         self._pending, self._waited, self._losses = row, 0, []
@@ -275,19 +288,6 @@ class AdaptiveBatchSize(BatchSizeCallback):
                 f"\nUpdate {row['update']}: AdaptiveBatchSize setting the batch size to {row['new_batch_size']}. {row['reason']}"
             )
         self.batches.batch_size = row["new_batch_size"]
-
-    def _rung(self, wanted, size):
-        """Return the size for what is wanted, not below 1, but as large as it may be."""
-        if self.sizes == "any" or not math.isfinite(wanted):
-            return max(round(wanted), 1) if math.isfinite(wanted) else size
-        steps = math.log2(max(wanted, 1) / size)
-        # Towards the present size, so that noise about the edge of a rung does not move it to and fro; +1e-9, since
-        # 2 ** 3 must not fall to the rung below it by rounding.
-        rungs = math.floor(steps + 1e-9) if steps > 0 else math.ceil(steps - 1e-9)
-        own = round(math.log2(size / self._first)) if size != self.maximum else None
-        if own is None:  # the maximum need not be a rung
-            own = math.floor(math.log2(size / self._first) + 1e-9)
-        return size if not rungs else max(int(self._first * 2.0 ** (own + rungs)), 1)
 
     def _measured(self, loss):
         optimizer = self.model.optimizer
