@@ -136,7 +136,11 @@ def margin_grid(experiment, rows):
         )
         for test in tests
     )
-    notes = [f"{test.arm}: {test.note}." for test in tests if test.note]
+    noted = {}
+    for test in tests:
+        if test.note:
+            noted.setdefault(test.note, []).append(test.arm)
+    notes = [f"{', '.join(arms)}: {note}." for note, arms in noted.items()]
     return Grid(
         "margin",
         f"test accuracy against {experiment.reference}, with a margin of {margin:g} points",
