@@ -437,6 +437,19 @@ def test_values_reach_the_other_callbacks(tmp_path):
     assert len(rows) == 3  # noise fell in epoch 1 and not in epoch 2
 
 
+def test_a_size_that_is_set_after_the_last_batch_holds_for_the_next_epoch():
+    batches = lb.data.Batches(*r.ids(60), batch_size=20, seed=3)
+    model = r.recording_model()
+
+    def double(batch, logs=None):
+        if batch == 2:
+            batches.batch_size = 30
+
+    by_hand = keras.callbacks.LambdaCallback(on_train_batch_end=double)
+    fit(model, batches, [lb.callbacks.BatchSizeScheduler(batches), by_hand], epochs=2)
+    assert r.sizes_seen(model) == [20, 20, 20, 30, 30]
+
+
 def mirrored():
     devices = tf.config.list_logical_devices("CPU")
     if len(devices) < 2:

@@ -228,6 +228,18 @@ def test_layers_sum_to_the_whole_and_the_hessian_is_the_dense_formula():
     assert found == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.usefixtures("_float64")
+def test_where_the_hessian_is_a_multiple_of_the_identity_it_makes_no_difference():
+    """XᵀX = N I, so the Hessian of linear regression is 2 I: the same value, and the same interval."""
+    model, (x, y), _ = regression(24)
+    x = np.linalg.qr(x)[0] * np.sqrt(24)
+    scale = lb.gradient_noise.measure(model, "mse", (x, y), micro_batch_size=5, hessian=True)
+    with_hessian = scale.with_hessian
+    assert scale.low > 0
+    assert [with_hessian.value, with_hessian.low] == pytest.approx([scale.value, scale.low], rel=1e-9)
+    assert with_hessian.high == pytest.approx(scale.high, rel=1e-9)
+
+
 def test_measuring_changes_nothing_in_the_model():
     keras.utils.set_random_seed(0)
     layers = [keras.layers.Dense(4), keras.layers.BatchNormalization(), keras.layers.Dropout(0.5)]
