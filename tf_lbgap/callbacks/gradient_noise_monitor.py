@@ -8,7 +8,6 @@ import numpy as np
 
 from tf_lbgap import gradient_noise
 from tf_lbgap.callbacks.described import described
-from tf_lbgap.callbacks.layers import by_layer
 from tf_lbgap.callbacks.monitor import check_whole
 from tf_lbgap.callbacks.noise_probe import NoiseProbe
 from tf_lbgap.callbacks.separate_gradients import options_of
@@ -203,7 +202,7 @@ class GradientNoiseMonitor(keras.callbacks.Callback):
                         [p.squared_norms[where].sum() for p in recent],
                     )
                 )
-                for path, where in by_layer(self.model.trainable_variables).items()
+                for path, where in gradient_noise.by_layer(self.model.trainable_variables).items()
             }
         self.history.append(row)
         self._write(row)

@@ -15,6 +15,7 @@ References:
 
 from tf_lbgap.gradient_noise.fixed_weights import MeasuredNoiseScale, measure
 from tf_lbgap.gradient_noise.intervals import NoiseScale
+from tf_lbgap.gradient_noise.layers import by_layer
 from tf_lbgap.gradient_noise.probes import noise_scale, unbiased
 
-__all__ = ["MeasuredNoiseScale", "NoiseScale", "measure", "noise_scale", "unbiased"]
+__all__ = ["MeasuredNoiseScale", "NoiseScale", "by_layer", "measure", "noise_scale", "unbiased"]

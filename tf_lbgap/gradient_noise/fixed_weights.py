@@ -6,6 +6,7 @@ import numpy as np
 
 from tf_lbgap.gradient_noise.intervals import NoiseScale, check_confidence, quotient
 from tf_lbgap.gradient_noise.jackknife import estimates
+from tf_lbgap.gradient_noise.layers import by_layer
 from tf_lbgap.gradient_noise.probes import FEWEST
 
 
@@ -112,7 +113,7 @@ def measure(
     from tf_lbgap.gradient_noise.micro_batches import Deviations
 
     deviations = Deviations(gradients, cut)
-    where = _layers(gradients.parameters.variables)
+    where = by_layer(gradients.parameters.variables)
     squares, products = _by_layer(deviations, where, gradients.parameters.split)
     mean = _sums(deviations.mean, deviations.mean, where, gradients.parameters.split)
 
@@ -211,14 +212,6 @@ def _blocks(rows, size):
             block = []
     if block:
         yield np.stack(block)
-
-
-def _layers(variables):
-    """From the path of each layer to the positions of its variables."""
-    layers = {}
-    for position, variable in enumerate(variables):
-        layers.setdefault(variable.path.rpartition("/")[0] or variable.path, []).append(position)
-    return layers
 
 
 def _by_layer(deviations, where, split):
