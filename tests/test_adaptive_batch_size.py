@@ -291,6 +291,22 @@ def test_adascale_takes_the_gain_from_the_probes():
     assert logs["batch_size"][1] == 20
 
 
+def test_the_gain_is_not_made_of_a_single_probe():
+    """With a window of one the rate would jump with each probe; it moves by less than a tenth from decision to decision."""
+    x, y = data(600)
+    batches = lb.data.Batches(x, y, batch_size=10, seed=0)
+    adaptive = lb.callbacks.AdaptiveBatchSize(
+        batches, doubling("trace"), maximum=20, learning_rate="adascale", every=1, window=1
+    )
+    logged = []
+    note = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: logged.append(batches.learning_rate_factor)
+    )
+    fit(linear(1e-6), batches, [adaptive, note], epochs=4)
+    steps = np.abs(np.diff(np.log(logged[40:])))
+    assert len(steps) > 60 and 0 < steps.max() < 0.1
+
+
 # Beside others.
 
 

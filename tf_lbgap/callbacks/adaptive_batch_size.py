@@ -14,6 +14,9 @@ from tf_lbgap.callbacks.noise_probe import NoiseProbe
 from tf_lbgap.callbacks.summaries import Summaries, call_when_steps_end
 from tf_lbgap.data.plan import check_batch_size
 
+PROBES_OF_GAIN = 50
+"""Probes that AdaScale's gain is made of, at least: a window of one would make the rate jump with each."""
+
 _FROM_PROBES = {
     "trace",
     "squared_norm",
@@ -62,7 +65,7 @@ class AdaptiveBatchSize(BatchSizeCallback):
         sizes: `"ladder"`: the first size times powers of two, where the size moves when the criterion asks for at
             least twice as much or half as much; or `"any"`.
         learning_rate: How the rate follows the batch, one of `scaling.RATE_RULES`. `"adascale"` takes the gain from
-            the probes.
+            the last 50 probes, or of the window if that is longer, anew with each window.
         check_rule: Whether to refuse a rule that is known not to hold for the model's optimizer.
         momentum_correction: Whether momentum buffers follow a jump of the rate.
         every: Updates from one probe to the next.
@@ -146,7 +149,7 @@ class AdaptiveBatchSize(BatchSizeCallback):
         self.log_dir, self._tells = log_dir, bool(verbose)
         self.history, self._summaries, self._loss = [], None, MeanLoss()
         self._wanted = self._first  # without the maximum
-        self._noise = {}  # trace and squared norm of the last window, for AdaScale
+        self._noise = {}  # trace and squared norm of the last probes, for AdaScale
         self._decisive = {}  # what the first decision was made from
         self._losses = []  # of the epochs since the size moved
 
@@ -188,7 +191,7 @@ class AdaptiveBatchSize(BatchSizeCallback):
         if self.log_dir is not None:
             self._summaries = Summaries(self.log_dir)
             call_when_steps_end(self._summaries.flush)
-        self._window, self._pending = [], None
+        self._window, self._recent, self._pending = [], [], None
         self._loss = MeanLoss()
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -208,10 +211,11 @@ class AdaptiveBatchSize(BatchSizeCallback):
         if probe is None:
             return
         self._window = [*self._window, probe][-self.window :]
+        self._recent = [*self._recent, probe][-max(self.window, PROBES_OF_GAIN) :]
         if len(self._window) < self.window:
             return
         if self._decides_by_epoch:
-            self._from_probes()
+            self._noise = _mean_noise(self._recent)
         else:
             self._decide(_loss_of(logs))
 
@@ -302,6 +306,7 @@ class AdaptiveBatchSize(BatchSizeCallback):
         }
         if self._window:
             measured |= self._from_probes()
+            self._noise = _mean_noise(self._recent)
         self._decisive = self._decisive or {
             "updates": self._updates_made(),
             "first_trace": measured.get("trace"),
@@ -313,7 +318,6 @@ class AdaptiveBatchSize(BatchSizeCallback):
     def _from_probes(self):
         probes = self._window
         scale = gradient_noise.noise_scale([p.trace for p in probes], [p.squared_norm for p in probes])
-        self._noise = {"trace": max(scale.trace, 0.0), "squared_norm": max(scale.squared_norm, 0.0)}
         products = [p.inner_product_variance for p in probes if p.inner_product_variance is not None]
         return {
             "trace": scale.trace,
@@ -338,6 +342,12 @@ class AdaptiveBatchSize(BatchSizeCallback):
                 value = measured[f"noise_scale{suffix}"]
                 writer.scalar(f"{TAG}{suffix}", value, update, unit="examples")
         self._summaries.flush_if_due()
+
+
+def _mean_noise(probes):
+    count = len(probes)
+    trace, squared_norm = sum(p.trace for p in probes) / count, sum(p.squared_norm for p in probes) / count
+    return {"trace": max(trace, 0.0), "squared_norm": max(squared_norm, 0.0)}
 
 
 def _loss_of(logs):

@@ -32,8 +32,8 @@ class GradientNoiseMonitor(keras.callbacks.Callback):
     describes no moment: the first `burn_in` probes of a model that was not trained before are left out.
 
     Where there is BatchNormalization or Dropout, an update run as micro-batches differs from a plain one; the
-    monitor says so. `probe="separate"` draws examples of its own instead, measures in inference mode, and leaves
-    training as it is, bit for bit. A probe of two micro-batches costs up to one more update, where updates are short:
+    monitor says so. `probe="separate"` draws examples of its own instead, without `map`, measures in inference mode, and
+    leaves training as it is, bit for bit. A probe of two micro-batches costs up to one more update, where updates are short:
     2 % of `fit` at `every=50`. Regularization of the loss is part of G.
 
     Into the logs at the end of an epoch come `gradient_noise_scale` and `gradient_noise_scale_low` and `_high`, NaN
