@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import recording as r
 import tensorflow as tf
+from replicas import mirrored
 
 import tf_lbgap as lb
 
@@ -19,10 +20,6 @@ nan = math.nan
 
 def stream(n=N, **options):
     return lb.data.Batches(*r.ids(n), **{"batch_size": 4, **options})
-
-
-def mirrored():
-    return tf.distribute.MirroredStrategy([d.name for d in tf.config.list_logical_devices("CPU")[:2]])
 
 
 def fit(data, callbacks=(), *, model=None, **options):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import recording as r
 import tensorflow as tf
+from replicas import mirrored
 
 import tf_lbgap as lb
 
@@ -448,13 +449,6 @@ def test_a_size_that_is_set_after_the_last_batch_holds_for_the_next_epoch():
     by_hand = keras.callbacks.LambdaCallback(on_train_batch_end=double)
     fit(model, batches, [lb.callbacks.BatchSizeScheduler(batches), by_hand], epochs=2)
     assert r.sizes_seen(model) == [20, 20, 20, 30, 30]
-
-
-def mirrored():
-    devices = tf.config.list_logical_devices("CPU")
-    if len(devices) < 2:
-        pytest.skip("needs two logical CPU devices, which conftest.py asks for")
-    return tf.distribute.MirroredStrategy([device.name for device in devices[:2]])
 
 
 @pytest.mark.parametrize("scheduled", [True, False])

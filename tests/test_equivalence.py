@@ -474,6 +474,7 @@ def test_momentum_correction_of_one_arm_is_named(tmp_path):
 # In the report.
 
 
+@pytest.mark.slow
 def test_the_report_has_a_table_a_figure_and_a_sentence_for_each_arm(tmp_path):
     heavy = Arm(constant(80), steps(0.1, 1 / 4), optimizer={**SGD, "momentum": 0.98})
     arms = {"decay": DECAY, "growth": GROWTH, "heavy": heavy, "constant": Arm(constant(16), constant(0.1))}

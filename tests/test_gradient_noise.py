@@ -253,6 +253,7 @@ def test_measuring_changes_nothing_in_the_model():
         np.testing.assert_array_equal(old, new.numpy())
 
 
+@pytest.mark.slow
 def test_on_real_images_the_interval_holds_what_single_examples_say():
     """Fashion-MNIST, 500 images, a perceptron after an epoch; micro-batches of 20, cut in four ways."""
     try:

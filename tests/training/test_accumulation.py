@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from both_ways import LABELS, NUM_EXAMPLES, RNG, TARGETS, X, assert_both_equal, both, fit, mlp
+from replicas import mirrored
 
 from tf_lbgap.training import TrainFunctions
 
@@ -211,10 +212,9 @@ def test_an_update_of_which_a_part_overflows_is_left_out_once():
 @SLOW
 def test_two_replicas():
     """Each cuts its own half; 36 = 16 + 16 + 4 examples, so halves are even."""
-    devices = [device.name for device in tf.config.list_logical_devices("CPU")]
 
     def make():
-        with tf.distribute.MirroredStrategy(devices).scope():
+        with mirrored().scope():
             return mlp(optimizers.SGD(0.1, momentum=0.9, global_clipnorm=0.2), metrics=["accuracy"])
 
     assert_both_equal(make, X[:36], LABELS[:36], epochs=3)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from both_ways import LABELS, X, fit, mlp
+from replicas import mirrored
 
 from tf_lbgap.training import TrainFunctions
 
@@ -130,8 +131,7 @@ def test_a_variable_without_a_gradient_has_norm_zero():
 
 
 def test_several_replicas_are_refused():
-    devices = [device.name for device in tf.config.list_logical_devices("CPU")]
-    with tf.distribute.MirroredStrategy(devices).scope():
+    with mirrored().scope():
         model = mlp()
     with pytest.raises(ValueError, match="gradients of 2 replicas cannot be probed"):
         TrainFunctions(model).use_probing(3)

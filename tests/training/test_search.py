@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from both_ways import LABELS, X, fit, mlp
+from replicas import mirrored
 
 from tf_lbgap import data
 from tf_lbgap.training import find_micro_batch_size, memory
@@ -148,8 +149,7 @@ def test_weights_and_nested_inputs():
 
 @pytest.mark.slow
 def test_two_replicas_get_as_many_examples_each():
-    devices = [device.name for device in tf.config.list_logical_devices("CPU")]
-    with tf.distribute.MirroredStrategy(devices).scope():
+    with mirrored().scope():
         model = mlp(keras.optimizers.SGD(0.1, momentum=0.9), metrics=["accuracy"])
     before = [v.numpy() for v in model.variables]
     assert find_micro_batch_size(model, (X[:8], LABELS[:8]), available=endless) == 8
