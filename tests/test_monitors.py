@@ -115,7 +115,7 @@ def monitors(tmp_path):
 def grown(model, callbacks):
     batches = lb.data.Batches(*data(), batch_size=10, seed=3)
     scheduler = lb.callbacks.BatchSizeScheduler(
-        batches, lambda p: 10 if p < 0.6 else 25, learning_rate="linear"
+        batches, lambda p: 10 if p < 0.6 else 25, learning_rate="sqrt"
     )
     return model.fit(batches, epochs=2, shuffle=False, verbose=0, callbacks=[scheduler, *callbacks]).history
 

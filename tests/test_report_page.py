@@ -74,7 +74,13 @@ def test_panels_show_the_numbers_of_the_run_and_tables_stand_below_them(tmp_path
     # Of each seed the top eigenvalue at updates 50 and 100, the last of which is in results.json.
     assert sorted(tuple(y) for x, y in lines if x == [50, 100]) == [(5, 10), (5.5, 11), (10, 20), (10.5, 21)]
     findings = page.locator("main #findings")
-    assert findings.locator("table").count() == 3
+    assert findings.locator("h2:has(+ .wide)").all_inner_texts() == [
+        "one: mean ± standard error over 2 seeds",
+        "difference from small, paired by seed (95 % interval)",
+        "What differs",
+        "noise scale against small, over examples seen",
+    ]
+    assert findings.locator("table").count() == 4
     text = findings.inner_text()
     assert "Clean training loss reached: small 0.1000, large 0.1000." in text
     assert "Some & Co" in text
