@@ -277,6 +277,18 @@ def test_what_the_maximum_kept_from_the_batch_stays_with_the_rate():
     assert logs["learning_rate"] == pytest.approx([0.01, 0.0025, 0.0025])
 
 
+def test_at_the_maximum_each_plateau_decays_the_rate():
+    """No epoch improves by min_delta, so every second one is a plateau: 10, 20, then half the rate, and half again."""
+    batches = lb.data.Batches(*data(), batch_size=10, seed=0)
+    adaptive = lb.callbacks.AdaptiveBatchSize(
+        batches, lb.growth.Plateau(patience=1), maximum=20, learning_rate="smith"
+    )
+    logs = fit(linear(1e-8), batches, [adaptive], epochs=8).history
+    assert logs["batch_size"] == [10, 10, 20, 20, 20, 20, 20, 20]
+    assert logs["learning_rate"] == pytest.approx(np.array([1, 1, 1, 1, 0.5, 0.5, 0.25, 0.25]) * 1e-8)
+    assert [row["wanted"] for row in adaptive.history] == [10, 20, 20, 40, 40, 80, 80, 160]
+
+
 def test_adascale_takes_the_gain_from_the_probes():
     x, y = data()
     batches = lb.data.Batches(x, y, batch_size=10, seed=0)

@@ -252,11 +252,15 @@ class AdaptiveBatchSize(BatchSizeCallback):
 
     def _decide(self, loss):
         size, measured = self.batches.batch_size, self._measured(loss)
-        decision = self._decision(size, measured)
-        wanted = next_size(decision.batch_size, size, self._first, self.sizes)
+        multiplies = getattr(self.criterion, "multiplies", False)
+        given = self.wanted_batch_size(size) if multiplies else size
+        decision = self._decision(given, measured)
+        wanted = next_size(decision.batch_size, given, self._first, self.sizes)
         new = int(min(max(wanted, self.minimum), self.maximum))
         # A criterion that is content at the maximum has not taken back what it wanted on the way there.
-        self._wanted = max(wanted, self._wanted) if new == self.maximum else new
+        before, self._wanted = self._wanted, max(wanted, self._wanted) if new == self.maximum else new
+        if new != size or (multiplies and self._wanted != before):
+            self._losses = []
         row = {
             "update": self._updates_made(),
             "progress": float(self.batches.progress),
@@ -286,7 +290,7 @@ class AdaptiveBatchSize(BatchSizeCallback):
         return decision
 
     def _move(self, row):
-        self._pending, self._waited, self._losses = row, 0, []
+        self._pending, self._waited = row, 0
         if self._tells:
             print(
                 f"\nUpdate {row['update']}: AdaptiveBatchSize setting the batch size to {row['new_batch_size']}. {row['reason']}"

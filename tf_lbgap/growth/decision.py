@@ -46,6 +46,9 @@ class Criterion:
     in_small_steps = False
     """Whether a decision asks for less than twice the size, which no ladder of powers of two can follow."""
 
+    multiplies = False
+    """Whether it asks for a multiple of the size that it is given: at a maximum it is given what it wanted last."""
+
     def __call__(self, batch_size, measured):
         """Return the `Decision` for a batch size, examples per update.
 

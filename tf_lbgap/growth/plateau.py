@@ -11,7 +11,8 @@ class Plateau(Criterion):
 
     What `keras.callbacks.ReduceLROnPlateau` does to the rate, done to the batch, as Smith et al. trade the one for the
     other. Epochs and the best loss are counted anew from the epoch in which the size last changed (Keras
-    keeps the best loss across its reductions, and so waits for a loss below all earlier ones).
+    keeps the best loss across its reductions, and so waits for a loss below all earlier ones). Where the batch can grow
+    no further, `learning_rate="smith"` divides the rate instead, plateau for plateau.
 
     Args:
         factor: By which the batch grows, above 1.
@@ -36,6 +37,7 @@ class Plateau(Criterion):
     relative: bool = False
 
     needs = ("losses",)
+    multiplies = True
 
     def __post_init__(self):
         check_above_zero("Plateau", factor=self.factor, patience=self.patience)
