@@ -408,6 +408,7 @@ def test_wrong_use_is_told_where_it_enters():
     for build, told in (
         (lambda: make(batches, 2.0), "criterion=2.0 should be one of lb.growth"),
         (lambda: make(batches, lambda size, measured: None), "with an attribute needs"),
+        (lambda: make(batches, lb.growth.Plateau), r"is a class. Make one: Plateau\(\)"),
         (lambda: make(batches, doubling("trase")), "needs 'trase'.* Did you mean 'trace'"),
         (lambda: make(batches, doubling("losses"), minimum=20), "batch_size=10 is the first size"),
         (lambda: make(batches, doubling("losses"), maximum=61), "maximum=61 is not a batch size"),
@@ -420,6 +421,14 @@ def test_wrong_use_is_told_where_it_enters():
     ):
         with pytest.raises(ValueError, match=told):
             build()
+
+
+def test_a_fit_too_short_for_a_decision_is_told():
+    batches = lb.data.Batches(*data(), batch_size=10, seed=0)
+    adaptive = lb.callbacks.AdaptiveBatchSize(batches, lb.growth.NormTest(), every=2)
+    told = "no decision: after 12 updates there are 6 probes, one every 2, and a decision takes 20"
+    with pytest.warns(UserWarning, match=told):
+        linear(0.01).fit(batches, epochs=2, shuffle=False, verbose=0, callbacks=[adaptive])
 
 
 def test_a_function_that_decides_nothing_is_told():

@@ -106,14 +106,12 @@ def test_an_update_as_micro_batches_is_the_update_to_rounding(steps_per_executio
     for monitored in (False, True):
         batches = lb.data.Batches(x, y, batch_size=8, seed=0)
         model = linear(0.05, steps_per_execution=steps_per_execution)
-        monitor = lb.callbacks.GradientNoiseMonitor(batches, every=4)
+        monitor = lb.callbacks.GradientNoiseMonitor(batches, every=4, burn_in=0)
         fit(model, batches, [monitor] if monitored else [], epochs=3)
         trained.append(model)
-    assert [row["update"] for row in monitor.probes] == [
-        4,
-        12,
-        20,
-    ]  # half a batch of 8 is all of the last, of 4
+    # Half a batch of 8 is all of the last one of an epoch, of 4, which nobody told: the next is probed instead.
+    later = 9 if steps_per_execution == 1 else 12
+    assert [row["update"] for row in monitor.probes] == sorted({4, later, 12, later + 8, 20})
     assert_same(*trained, rtol=1e-5, atol=1e-7)
 
 
@@ -125,7 +123,9 @@ def test_separate_probes_leave_training_as_it_is(steps_per_execution):
     for monitored in (False, True):
         batches = lb.data.Batches(x, y, batch_size=8, seed=0)
         model = noisy(steps_per_execution=steps_per_execution)
-        monitor = lb.callbacks.GradientNoiseMonitor(batches, every=3, probe="separate", per_layer=True)
+        monitor = lb.callbacks.GradientNoiseMonitor(
+            batches, every=3, burn_in=0, probe="separate", per_layer=True
+        )
         logged.append(fit(model, batches, [monitor] if monitored else [], epochs=3).history)
         trained.append(model)
     assert_same(*trained)
@@ -162,6 +162,22 @@ def test_what_is_left_out_what_is_averaged_and_what_is_logged():
     assert not more.history and not more.probes
     fit(linear(), batches, [more], epochs=1)
     assert len(more.probes) == 7 and len(monitor.probes) == 21
+
+
+def test_where_the_turn_is_always_that_of_a_single_example_the_next_update_is_probed():
+    """61 examples in tens: each seventh update has one example, and nothing was measured in it."""
+    batches = lb.data.Batches(*data(61), batch_size=10, seed=0)
+    monitor = lb.callbacks.GradientNoiseMonitor(batches, every=7, burn_in=0)
+    fit(linear(0.05), batches, [lb.callbacks.BatchSizeScheduler(batches, lambda p: 10), monitor], epochs=3)
+    assert [(row["update"], row["batch_size"]) for row in monitor.probes] == [(8, 10), (15, 10)]
+
+
+def test_a_fit_too_short_for_an_estimate_is_told():
+    batches = lb.data.Batches(*data(), batch_size=10, seed=0)
+    monitor = lb.callbacks.GradientNoiseMonitor(batches, every=2)
+    with pytest.warns(UserWarning, match="after 12 updates there are 6 probes, .*the first 10 are left out"):
+        linear(0.01).fit(batches, epochs=2, shuffle=False, verbose=0, callbacks=[monitor])
+    assert monitor.history == []
 
 
 def test_a_trained_model_has_no_burn_in():

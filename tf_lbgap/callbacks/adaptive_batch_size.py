@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import warnings
 
 from tf_lbgap import gradient_noise
 from tf_lbgap.callbacks import learning_rate as rates
@@ -235,6 +236,12 @@ class AdaptiveBatchSize(BatchSizeCallback):
         if self._probe is not None:
             self._probe.end_fit()
         super().on_train_end(logs)
+        if not self.history and self._probe is not None:
+            warnings.warn(
+                f"AdaptiveBatchSize made no decision: after {self._updates_made()} updates there are {len(self._window)} probes, "
+                f"one every {self._probe.every}, and a decision takes {self.window}. Pass a smaller every= or window=.",
+                stacklevel=2,
+            )
         if self._summaries is not None:
             self._summaries.close()
             self._summaries = None
@@ -360,6 +367,8 @@ def _loss_of(logs):
 
 def _checked_needs(criterion):
     needs = getattr(criterion, "needs", None)
+    if isinstance(criterion, type):
+        raise ValueError(f"criterion={criterion.__name__} is a class. Make one: {criterion.__name__}().")
     if not callable(criterion) or needs is None:
         raise ValueError(
             f"criterion={criterion!r} should be one of lb.growth, such as lb.growth.GradientNoiseScale(), or a function "

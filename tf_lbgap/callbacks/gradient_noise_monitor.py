@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 
 import keras
 import numpy as np
@@ -172,6 +173,12 @@ class GradientNoiseMonitor(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self._probe.end_fit()
+        if not self.history:
+            warnings.warn(
+                f"GradientNoiseMonitor has no estimate: after {self._update()} updates there are {len(self.probes)} probes, "
+                f"one every {self._probe.every}, and the first {self.burn_in} are left out. Pass a smaller every= or burn_in=.",
+                stacklevel=2,
+            )
         if self._summaries is not None:
             self._summaries.close()
             self._summaries = None

@@ -73,7 +73,7 @@ class NoiseProbe:
 
     def begin_fit(self, model, who):
         """Get ready, and say once if a probed update will differ from a plain one."""
-        self._model, self._due, self._update = model, False, None
+        self._model, self._due, self._is_owed = model, False, False
         if self.kind == "separate":
             self._separate = SeparateGradients(model, self._batches)
             return
@@ -98,17 +98,20 @@ class NoiseProbe:
         self._first = self._done = int(self._model.optimizer.iterations.numpy())
 
     def begin_execution(self, batch):
-        """Probe the execution that begins, if it is its turn.
+        """Probe the execution that begins, if it is its turn, or was that of one whose batch was too small to be cut.
 
         Args:
             batch: The number of updates of this epoch before it.
         """
         update = self._first + batch
         steps = self._model.steps_per_execution
-        self._due = (update + steps) // self.every > update // self.every
-        if self.kind == "update":
-            size = self._micro_batch_size() if self._due else None
-            self._executions.probe(self, size, self._inner_products)
+        self._due = self._is_owed or (update + steps) // self.every > update // self.every
+        if self.kind == "separate":
+            return
+        size = self._micro_batch_size() if self._due else None
+        self._is_owed = self._due and size is None
+        self._due = size is not None
+        self._executions.probe(self, size, self._inner_products)
 
     def end_execution(self):
         """Return the `Probe` of the execution that has ended, or None if there was none to be had."""
@@ -119,7 +122,9 @@ class NoiseProbe:
             return self._checked(
                 self._separate(size, self.num_micro_batches, int(self._model.optimizer.iterations.numpy()))
             )
-        return self._checked(self._executions.gradients)
+        gradients = self._executions.gradients
+        self._is_owed = gradients.num_micro_batches < 2
+        return self._checked(gradients)
 
     def end_fit(self):
         """Give the model its own train function back."""
