@@ -776,6 +776,15 @@ def test_an_override_that_means_nothing_is_refused(override, message):
             r"keras.optimizers.SGD has no argument 'momentun'. Did you mean 'momentum'\?",
         ),
         (arm(batch_size={"call": "schedules.constant", "valu": 3}), r"Did you mean 'value'\?"),
+        (arm(batch_size={"call": "schedules.staircase"}), "missing a required argument: 'initial'"),
+        (
+            arm(learning_rate={"call": "schedules.cosine", "initial": 0.1}),
+            "missing a required argument: .epochs",
+        ),
+        (
+            arm(batch_size=50, adaptive={"criterion": {"call": "growth.NormTest", "theta": -1}}),
+            "theta must be a number above 0",
+        ),
     ],
     ids=lambda value: None if isinstance(value, str) else json.dumps(value)[:70],
 )
@@ -792,7 +801,6 @@ def test_a_call_of_nothing_is_refused_before_any_arm_is_trained(changes, message
     [
         (arm(batch_size=101), r"^arms: small: batch_size=101 is not a batch size: .* from 1 to 100"),
         (arm(data={**DIGITS, "num_train": 5000}), "num_train=5000 is not possible"),
-        (arm(batch_size={"call": "schedules.staircase"}), "missing a required argument: 'initial'"),
         (
             arm(loss={"call": "keras.losses.SparseCategoricalCrossentropy"}),
             "takes probabilities, but the model gives values from .* Add from_logits: true",

@@ -32,8 +32,8 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
     It puts into the logs: `batch_size` (after each batch too), and at the end of an epoch
     `learning_rate` and `noise_scale` of its last update, and `updates` and `examples` so far.
     Stand it before callbacks that read logs, such as `TensorBoard` and `CSVLogger`. (Keras'
-    `TensorBoard` asks the optimizer for the rate and so draws it without the batch's factor, unless
-    a `LearningRateScheduler` of ours is beside it.)
+    `TensorBoard` and `ReduceLROnPlateau` ask the optimizer for the rate and so log it without the
+    batch's factor, unless a `LearningRateScheduler` of ours is beside it.)
 
     Args:
         batches: The `data.Batches` that is given to `fit`.

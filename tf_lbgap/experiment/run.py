@@ -34,7 +34,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-from tf_lbgap.experiment.calls import ConfigError, check
+from tf_lbgap.experiment.calls import ConfigError, check, is_call, make, make_function
 from tf_lbgap.experiment.files import digest, read_json, write_csv, write_json, write_text
 from tf_lbgap.experiment.quiet import import_tensorflow
 
@@ -78,10 +78,19 @@ def run(experiment, *, jobs=1, again=False, listen=None):
         import_tensorflow()
         for name, arm in experiment.arms.items():
             try:
-                check(arm)
+                _check_calls(arm)
             except ConfigError as error:
                 raise ConfigError(f"arms: {name}: {error}") from error
         return _run(experiment, output, jobs, again, listen or _Silent())
+
+
+def _check_calls(arm):
+    """Raise for all that can be told before anything is trained: schedules and criteria cost nothing to make."""
+    check(arm)
+    make(arm["adaptive"])
+    for key in ("batch_size", "learning_rate"):
+        if is_call(arm[key]):
+            make_function(arm[key])
 
 
 def _run(experiment, output, jobs, again, listen):
