@@ -104,6 +104,7 @@ class _Watch:
     @contextlib.contextmanager
     def watched(self, afresh):
         if afresh:
+            memory.give_back()
             self._before = memory.resident()  # what is freed after a pass may stay with the process
         with self._peak.watched():
             yield
