@@ -8,8 +8,8 @@ import itertools
 
 import keras
 import numpy as np
-import pytest
 import tensorflow as tf
+from slow import slow_but
 
 layers, losses = keras.layers, keras.losses
 NUM_EXAMPLES = 8
@@ -203,7 +203,13 @@ CASES = (
 )
 
 
-def slow(cases, *names):
-    """The cases as parameters, those of these names marked slow: recurrent layers take seconds to compile."""
-    names = names or ("lstm", "embedding_gru", "masked_sequence")
-    return [pytest.param(c, marks=pytest.mark.slow) if c.__name__ in names else c for c in cases]
+def slow_named(cases, *names):
+    """The cases as parameters, those of these names marked slow: they take seconds to compile."""
+    names = names or (
+        "lstm",
+        "embedding_gru",
+        "masked_sequence",
+        "attention",
+        "classifier_with_group_normalization",
+    )
+    return slow_but([case for case in cases if case.__name__ not in names], cases)

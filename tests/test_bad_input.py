@@ -11,6 +11,7 @@ import pytest
 import recording as r
 import tensorflow as tf
 from replicas import mirrored
+from slow import slow_but
 
 import tf_lbgap as lb
 
@@ -227,7 +228,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("default_strategy", [True, False])
+@pytest.mark.parametrize("default_strategy", slow_but([True], [True, False]))
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS.keys())
 @pytest.mark.parametrize("make_callback", CALLBACKS.values(), ids=CALLBACKS.keys())
 def test_a_stream_that_fit_does_not_read(make_callback, other, default_strategy):

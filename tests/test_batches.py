@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import recording as r
 import tensorflow as tf
+from slow import slow_but
 
 import tf_lbgap as lb
 from tf_lbgap.data.plan import cut, num_batches
@@ -222,6 +223,7 @@ def test_the_order_is_a_permutation_that_only_seed_and_epoch_decide():
     )
 
 
+@pytest.mark.slow
 def test_the_order_of_a_data_set_does_not_change_with_the_global_seed():
     def order(noise):
         tf.random.set_seed(noise)
@@ -264,7 +266,7 @@ def test_cut_replays_as_written_plainly():
             assert boundaries.tolist() == expected and got.tolist() == asked
 
 
-@pytest.mark.parametrize("last_batch", LAST_BATCH)
+@pytest.mark.parametrize("last_batch", slow_but(["partial"], LAST_BATCH))
 def test_a_constant_stream_is_cut_in_the_same_way_from_arrays_and_from_data_sets(last_batch):
     for n, size in [(1, 1), (7, 7), (7, 4), (9, 4)]:
         expected = np.diff(cut(n, lambda at, s=size: s, last_batch=last_batch)[0]).tolist()
@@ -278,7 +280,7 @@ def test_a_constant_stream_is_cut_in_the_same_way_from_arrays_and_from_data_sets
 
 @pytest.mark.parametrize("last_batch", LAST_BATCH)
 @pytest.mark.parametrize("live", [True, False])
-@pytest.mark.parametrize("n, size", [(1, 1), (7, 4), (8, 4)])
+@pytest.mark.parametrize("n, size", slow_but([(7, 4)], [(1, 1), (7, 4), (8, 4)]))
 def test_fit_makes_as_many_updates_as_there_are_batches(n, size, live, last_batch):
     model = r.recording_model()
     batches = lb.data.Batches(*r.ids(n), batch_size=size, last_batch=last_batch)
@@ -306,7 +308,7 @@ def counted(n):
 
 
 @pytest.mark.parametrize("mode", ["alone", "planned", "live"])
-@pytest.mark.parametrize("promised, size", [(23, 4), (21, 20)])
+@pytest.mark.parametrize("promised, size", slow_but([(23, 4)], [(23, 4), (21, 20)]))
 def test_too_few_examples_are_an_error_that_counts_them(promised, size, mode):
     """20 came: in the first case only the last batch would be short, in the second it would be missing."""
     batches = lb.data.Batches.from_dataset(counted(20), num_examples=promised, batch_size=size)

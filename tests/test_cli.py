@@ -206,6 +206,7 @@ def test_the_table_holds_the_means_of_results_json(ran):
     assert line.split()[1] == cell
 
 
+@pytest.mark.slow
 def test_a_report_prints_what_it_wrote_and_does_without_tensorflow(ran):
     folder, _, _ = ran
     code = (
@@ -233,7 +234,8 @@ def test_quiet_prints_no_progress_and_overrides_may_follow_options(ran):
     assert "Too few seeds finished in both arms to compare anything; run at least two." in done.stdout
 
 
-@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
 def test_ctrl_c_ends_with_130_and_one_line_and_keeps_what_finished(jobs):
     # The process group is what a terminal sends Ctrl-C to, the processes of --jobs included.
     arguments = [

@@ -26,7 +26,7 @@ def test_config_begins_with_what_it_claims_and_costs(path):
         assert any(re.match(rf"# {word}\b", line) for line in header), f"{path.name} does not say {word}"
 
 
-SLOW = ("fashion_cnn", "adaptive")
+SLOW = ("fashion_cnn", "adaptive", "smith2018_small")
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,7 @@ def debian_idx(name, header):
         return np.frombuffer(file.read(), np.uint8)[header:]
 
 
+@pytest.mark.slow
 @needs_debian_files
 def test_fashion_mnist_holds_what_the_idx_files_hold_in_their_order(full):
     for x, y, name in (full.x_train, full.y_train, "train"), (full.x_test, full.y_test, "t10k"):
@@ -205,6 +206,7 @@ def test_fashion_mnist_holds_what_the_idx_files_hold_in_their_order(full):
         np.testing.assert_array_equal(y, debian_idx(f"{name}-labels-idx1", 8))
 
 
+@pytest.mark.slow
 @needs_debian_files
 def test_fashion_mnist_has_6000_training_and_1000_test_images_of_each_class(full):
     assert full.x_train.shape == (60000, 28, 28, 1)
@@ -214,6 +216,7 @@ def test_fashion_mnist_has_6000_training_and_1000_test_images_of_each_class(full
     np.testing.assert_array_equal(np.bincount(full.y_test), [1000] * 10)
 
 
+@pytest.mark.slow
 @needs_debian_files
 def test_fashion_mnist_subset_is_redrawn_per_seed_and_the_test_set_stays_whole(full, prepared):
     first = datasets.fashion_mnist(num_train=5000, seed=1, data_dir=prepared)

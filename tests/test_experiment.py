@@ -228,6 +228,7 @@ RAISES = """
 """
 
 
+@pytest.mark.slow
 def test_processes_give_the_numbers_of_one_process_and_outlive_an_exception(quick):
     """Each trains with fewer threads, which may change the order of sums: hence float32's rounding, grown a
     little over eight updates. (Numbers as small as these have come out bit-identical.)"""
@@ -270,6 +271,7 @@ def test_a_seed_gives_the_same_row_whichever_seeds_ran_before(model):
     assert timeless([Arm(made.arms["small"], made.equal, made.measure).run(0)]) == second
 
 
+@pytest.mark.slow
 def test_tuning_keeps_the_rate_that_does_best_on_held_out_training_data():
     """Rates so small that nothing is learnt, or so large that training diverges, cannot be the best."""
     content = {**ONE_ARM, "equal": "tuned", "epochs": 4, "learning_rates": [1000.0, 0.1, 1e-6], "seeds": 2}
@@ -293,6 +295,7 @@ def test_finished_arms_are_not_trained_again_unless_asked():
     assert trained(ONE_ARM, again=True) == [("small", 0)]
 
 
+@pytest.mark.slow
 def test_an_arm_is_trained_again_when_its_configuration_changes_and_no_other_is():
     trained(TINY)
     changed = {**TINY, "arms": {"small": {"batch_size": 50}, "large": {"batch_size": 100}}}
@@ -590,6 +593,7 @@ def test_an_arm_whose_criterion_chooses_the_batch():
     assert timeless([row]) == timeless([again])
 
 
+@pytest.mark.slow
 def test_arms_with_micro_and_ghost_batches_make_the_same_updates():
     arms = {
         "plain": {"batch_size": 50},

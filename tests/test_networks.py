@@ -7,6 +7,7 @@ asked to count for the test that checks it, except in the last step, by Keras.
 import keras
 import numpy as np
 import pytest
+from slow import slow_but
 
 from tf_lbgap import networks
 
@@ -87,7 +88,7 @@ def test_outputs_are_logits_not_probabilities(name):
     assert np.all(np.abs(logits.sum(axis=1) - 1) > 1e-3)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", slow_but([name for name in SMALL if name != "wrn_16_4"], SMALL))
 def test_one_update_changes_the_weights_and_leaves_them_finite(name):
     """Biases in front of BatchNormalization are left out: their gradient is zero but for rounding."""
     model = SMALL[name](seed=0)
@@ -250,12 +251,10 @@ def test_all_lists_exactly_the_public_functions():
     assert set(networks.__all__) == public
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "expected"),
-    [
-        (networks.resnet50, 25_583_592),
-        pytest.param(networks.inception_resnet_v2, 55_813_192, marks=pytest.mark.slow),
-    ],
+    [(networks.resnet50, 25_583_592), (networks.inception_resnet_v2, 55_813_192)],
 )
 def test_imagenet_networks_are_untrained_and_end_in_logits(build, expected):
     """The counts are those Keras publishes for the two networks, without the statistics of BatchNormalization."""

@@ -107,6 +107,7 @@ def test_moments_are_thinned_evenly_and_the_last_stays(tmp_path):
     assert len(found["heatmap"][0]["mass"]) == 100
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_named_and_the_rest_is_reported(tmp_path):
     run = make_run(tmp_path / "one")
     with Writer(run / "small" / "0") as writer:
@@ -294,6 +295,7 @@ def test_a_report_is_a_page_figures_captions_and_tables(tmp_path):
     assert "jit_compile" in html
 
 
+@pytest.mark.slow
 def test_equal_runs_give_equal_files(tmp_path):
     run = make_run(tmp_path / "one")
     first = {path: path.read_bytes() for path in write([run])}

@@ -17,7 +17,7 @@ from cases import (
     group_normalization,
     layer_normalization,
     mlp_sparse_crossentropy,
-    slow,
+    slow_named,
 )
 from references import finite_difference_hessian, floatx, jacobian_hessian, mean_loss
 
@@ -71,7 +71,7 @@ def test_hessian_of_linear_regression_is_the_gram_matrix(float64, batch_size):
     np.testing.assert_allclose(matrix, 2 / 8 * x.T @ x, rtol=1e-12)
 
 
-@pytest.mark.parametrize("case", slow(CASES), ids=lambda c: c.__name__)
+@pytest.mark.parametrize("case", slow_named(CASES), ids=lambda c: c.__name__)
 def test_hessian_is_that_of_the_mean_loss_however_the_data_are_cut(float64, case):
     """Finite differences are good to about 1e-10 here (see references); cuts agree to rounding."""
     model, loss, data = case()
@@ -94,7 +94,7 @@ def test_hessian_equals_the_jacobian_of_the_gradient(float64, case):
     assert relative_error(dense(HessianOperator(model, loss, cut(data))), truth) < 1e-13
 
 
-@pytest.mark.parametrize("case", slow(CASES), ids=lambda c: c.__name__)
+@pytest.mark.parametrize("case", slow_named(CASES), ids=lambda c: c.__name__)
 def test_float32_agrees_with_float64_to_its_rounding(case):
     """1e-5 = 80 units of float32's last place: a dozen operations deep, with sums over up to 50 terms."""
     weights, products = None, []
@@ -123,7 +123,7 @@ def test_without_exact_moments_the_hessian_through_layer_normalization_is_wrong(
 
 @pytest.mark.parametrize(
     "case",
-    slow([layer_normalization, group_normalization, batch_normalization, attention], "attention"),
+    slow_named([layer_normalization, group_normalization, batch_normalization, attention], "attention"),
     ids=lambda c: c.__name__,
 )
 def test_products_through_normalization_are_right_and_wrong_without_exact_moments(float64, monkeypatch, case):

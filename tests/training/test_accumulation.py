@@ -160,7 +160,11 @@ def test_one_number_per_example_is_refused():
 
 @pytest.mark.parametrize(
     "options",
-    [pytest.param({"jit_compile": True}, marks=SLOW), {"steps_per_execution": 4}, {"run_eagerly": True}],
+    [
+        pytest.param({"jit_compile": True}, marks=SLOW),
+        {"steps_per_execution": 4},
+        pytest.param({"run_eagerly": True}, marks=SLOW),
+    ],
     ids=str,
 )
 def test_ways_to_run_a_step(options):

@@ -46,7 +46,12 @@ def endless():
 
 @pytest.mark.parametrize(
     "limit, maximum, found",
-    [(5, None, 4), (8, None, 8), (1, None, 1), (99, None, 37), (99, 10, 10), (99, 1, 1)],
+    [
+        (5, None, 4),
+        (1, None, 1),
+        (99, None, 37),
+        *(pytest.param(*row, marks=pytest.mark.slow) for row in [(8, None, 8), (99, 10, 10), (99, 1, 1)]),
+    ],
 )
 def test_the_largest_power_of_two_that_ran_or_all_there_are(limit, maximum, found):
     model, layer = limited(limit)
@@ -95,6 +100,7 @@ def test_the_memory_of_a_process_is_watched_before_the_next_size_is_tried():
     assert find_micro_batch_size(model, (x, y), available=endless) == 4 * 37
 
 
+@pytest.mark.slow
 def test_nothing_in_the_model_changes():
     """Neither weights, statistics, seeds, metrics nor the optimizer, in an epoch that goes on."""
 
