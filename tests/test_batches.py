@@ -139,7 +139,7 @@ def seen_in_fit(batches, schedule, epochs=1):
     return np.concatenate(seen)
 
 
-@pytest.mark.parametrize("from_dataset", [True, False])
+@pytest.mark.parametrize("from_dataset", slow_but([False], [True, False]))
 def test_a_seeded_map_is_reproducible_planned_and_live(from_dataset):
     x, y, _ = parts()
 

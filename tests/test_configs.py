@@ -26,12 +26,10 @@ def test_config_begins_with_what_it_claims_and_costs(path):
         assert any(re.match(rf"# {word}\b", line) for line in header), f"{path.name} does not say {word}"
 
 
-SLOW = ("fashion_cnn", "adaptive", "smith2018_small")
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(path, marks=pytest.mark.slow) if path.stem in SLOW else path for path in PATHS],
+    PATHS,
     ids=lambda path: path.stem,
 )
 def test_each_arm_of_a_config_fits_two_updates(path, tmp_path, tmp_path_factory, monkeypatch):

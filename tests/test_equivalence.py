@@ -503,6 +503,7 @@ def test_the_report_has_a_table_a_figure_and_a_sentence_for_each_arm(tmp_path):
 # By training.
 
 
+@pytest.mark.slow
 def test_of_arms_that_were_trained_smiths_are_equal_and_what_breaks_them_is_named(tmp_path):
     """At 8, 32 and 128 of 1000 examples; 128 is 12.8 % of them, and N / B - 1 is 12 % less than it would be."""
 

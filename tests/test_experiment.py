@@ -257,7 +257,9 @@ DROPOUT = """
 
 
 @pytest.mark.parametrize(
-    "model", [TINY["model"], {"call": "user_dropout:model"}], ids=["mlp", "user's dropout"]
+    "model",
+    [pytest.param(TINY["model"], marks=pytest.mark.slow), {"call": "user_dropout:model"}],
+    ids=["mlp", "user's dropout"],
 )
 def test_a_seed_gives_the_same_row_whichever_seeds_ran_before(model):
     if "user" in model["call"]:

@@ -88,7 +88,7 @@ def test_outputs_are_logits_not_probabilities(name):
     assert np.all(np.abs(logits.sum(axis=1) - 1) > 1e-3)
 
 
-@pytest.mark.parametrize("name", slow_but([name for name in SMALL if name != "wrn_16_4"], SMALL))
+@pytest.mark.parametrize("name", slow_but(["mlp", "f1", "c1", "small_cnn"], SMALL))
 def test_one_update_changes_the_weights_and_leaves_them_finite(name):
     """Biases in front of BatchNormalization are left out: their gradient is zero but for rounding."""
     model = SMALL[name](seed=0)

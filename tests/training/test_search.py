@@ -136,6 +136,7 @@ def test_a_model_that_was_never_fit_has_empty_metrics_afterwards():
     assert model.optimizer.iterations.numpy() == 0
 
 
+@pytest.mark.slow
 def test_a_stream_gives_its_examples_as_fit_gets_them_and_goes_on_as_before():
     """map makes 4 inputs of 2; reading must not move the order of the epochs."""
     histories = []
