@@ -27,11 +27,7 @@ def test_config_begins_with_what_it_claims_and_costs(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "path",
-    PATHS,
-    ids=lambda path: path.stem,
-)
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_each_arm_of_a_config_fits_two_updates(path, tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path)
     prepared = PREPARED.setdefault("fashion", tmp_path_factory.mktemp("tfds"))
