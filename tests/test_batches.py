@@ -69,7 +69,7 @@ def test_lists_and_data_frames_are_taken_as_keras_takes_them():
         np.testing.assert_array_equal(first[1], y[:5])
 
 
-@pytest.mark.parametrize("one_hot", [True, False])
+@pytest.mark.parametrize("one_hot", slow_but([True], [True, False]))
 @pytest.mark.parametrize("from_dataset", [True, False])
 def test_class_weights_give_the_losses_of_keras(one_hot, from_dataset):
     """In the same order, with a ragged last batch; class 1 is not named and weighs 1."""

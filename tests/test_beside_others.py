@@ -276,7 +276,9 @@ def test_reading_the_stream_while_it_feeds_a_fit(hook, how, schedule, ours_first
         np.testing.assert_array_equal(np.sort(ids), np.arange(N))
 
 
-@pytest.mark.parametrize("schedule", [size, None, "alone"])
+@pytest.mark.parametrize(
+    "schedule", [size, *(pytest.param(other, marks=pytest.mark.slow) for other in (None, "alone"))]
+)
 def test_validation_on_the_stream_itself_and_on_another(schedule):
     """The batch shrinks between epochs, and Keras keeps the steps that it counted in the first evaluation."""
 

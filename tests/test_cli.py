@@ -39,18 +39,27 @@ def lbgap(*arguments):
     return done.returncode, done.stdout, done.stderr
 
 
-def refused(*arguments):
-    """Run the command in this process, as far as it gets without TensorFlow; return the one line of errors."""
-    code = (
-        "import sys; from tf_lbgap.cli import main; code = main(sys.argv[1:]);"
-        "assert 'tensorflow' not in sys.modules; sys.exit(code)"
+REFUSE = """if True:
+    import contextlib, io, json, sys
+    from tf_lbgap.cli import main
+    for arguments in json.loads(sys.argv[1]):
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main(arguments)
+        print(json.dumps([code, out.getvalue(), err.getvalue(), "tensorflow" in sys.modules]))
+"""
+
+
+def refused(*commands):
+    """Run commands, one after another in one process, which takes seconds to start; return the line of each."""
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSE, json.dumps(commands)], capture_output=True, text=True, check=True
     )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
-    assert done.returncode == 2, done
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("lbgap: ")
-    return line
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(code, out, imported) for code, out, _, imported in answers] == [(2, "", False)] * len(commands)
+    lines = [err.splitlines() for _, _, err, _ in answers]
+    assert all(len(one) == 1 and one[0].startswith("lbgap: ") for one in lines), lines
+    return [line for (line,) in lines]
 
 
 def test_help_and_version_answer_without_tensorflow_numpy_or_rich():
@@ -85,35 +94,36 @@ def test_what_argparse_refuses_ends_with_2(arguments):
     assert err.startswith("usage: lbgap")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["run", "tini.yaml"], "There is no file 'tini.yaml'. Did you mean 'tiny.yaml'?"),
-        (
-            ["run", "tiny.yaml", "batchsize=3"],
-            "'batchsize' in the file is not a key. Did you mean 'batch_size'?",
-        ),
-        (
-            ["run", "tiny.yaml", "--quiet", "arms.small.epoch=3"],
-            "'epoch' in arm small is not a key. Did you mean 'epochs'?",
-        ),
-        (["run", "tiny.yaml", "seeds"], "'seeds' is not of the form key=value, such as seeds=10."),
-        (["run", "tiny.yaml", "--jobs", "2", "seeds=0"], "seeds: 0 must be a whole number of at least 1."),
-        (["run", "."], "cannot be read as YAML"),
-        (["run", "tiny.yaml", "output=tiny.yaml"], "output: 'tiny.yaml' cannot be written: File exists."),
-        (["report", "runs/tinny"], "There is no run 'runs/tinny'. Pass the directory that lbgap run printed"),
-        (["report", "tiny.yaml"], "'tiny.yaml' is a file. Pass the run directory that it is in."),
-        (["report", "."], "'.' is no run directory: it holds neither config.yaml nor TensorBoard events."),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
-)
-def test_a_mistake_is_told_in_one_line_before_tensorflow_is_imported(arguments, message):
-    assert message in refused(*arguments)
+MISTAKES = [
+    (["run", "tini.yaml"], "There is no file 'tini.yaml'. Did you mean 'tiny.yaml'?"),
+    (
+        ["run", "tiny.yaml", "batchsize=3"],
+        "'batchsize' in the file is not a key. Did you mean 'batch_size'?",
+    ),
+    (
+        ["run", "tiny.yaml", "--quiet", "arms.small.epoch=3"],
+        "'epoch' in arm small is not a key. Did you mean 'epochs'?",
+    ),
+    (["run", "tiny.yaml", "seeds"], "'seeds' is not of the form key=value, such as seeds=10."),
+    (["run", "tiny.yaml", "--jobs", "2", "seeds=0"], "seeds: 0 must be a whole number of at least 1."),
+    (["run", "."], "cannot be read as YAML"),
+    (["run", "tiny.yaml", "output=tiny.yaml"], "output: 'tiny.yaml' cannot be written: File exists."),
+    (["report", "runs/tinny"], "There is no run 'runs/tinny'. Pass the directory that lbgap run printed"),
+    (["report", "tiny.yaml"], "'tiny.yaml' is a file. Pass the run directory that it is in."),
+    (["report", "."], "'.' is no run directory: it holds neither config.yaml nor TensorBoard events."),
+]
+
+
+def test_a_mistake_is_told_in_one_line_before_tensorflow_is_imported():
+    lines = refused(*(arguments for arguments, _ in MISTAKES))
+    for line, (arguments, message) in zip(lines, MISTAKES, strict=True):
+        assert message in line, arguments
 
 
 def test_bad_yaml_is_told_in_one_line(tmp_path):
     (tmp_path / "tiny.yaml").write_text("arms: {small: [}\n")
-    assert "tiny.yaml cannot be read as YAML" in refused("run", "tiny.yaml")
+    (line,) = refused(["run", "tiny.yaml"])
+    assert "tiny.yaml cannot be read as YAML" in line
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def test_linear_scaling_of_the_optimizers_own_rate():
     assert_same_weights(model, by_hand)
 
 
-@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("nesterov", slow_but([True], [False, True]))
 @pytest.mark.parametrize("written_by", ["batch size", "rate"])
 def test_momentum_correction_is_that_of_goyal_et_al(written_by, nesterov):
     """Their equations 9 and 10: v = m v + g, w = w - lr v. Keras' buffer holds lr v, with the lr of its time."""
