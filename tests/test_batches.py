@@ -171,7 +171,7 @@ def test_a_map_may_hold_pythons_if_as_in_tf_data():
     np.testing.assert_array_equal(np.concatenate([b[0] for b in batches])[:, 0], [1] * 4 + [-1] * 4)
 
 
-@pytest.mark.parametrize("from_dataset", [True, False])
+@pytest.mark.parametrize("from_dataset", slow_but([False], [True, False]))
 def test_measuring_reads_all_examples_as_stored_without_map(from_dataset):
     x, y, _ = parts()
     options = {"batch_size": 5, "map": lambda x, y: (x + 100.0, y), "last_batch": "drop"}

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import recording as r
+from slow import slow_but
 
 import tf_lbgap as lb
 
@@ -252,7 +253,10 @@ class Read(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("schedule", [size, None], ids=["planned", "live"])
-@pytest.mark.parametrize("how", ["evaluate", "all by hand", "one by hand", "through take"])
+@pytest.mark.parametrize(
+    "how",
+    slow_but(["evaluate", "one by hand"], ["evaluate", "all by hand", "one by hand", "through take"]),
+)
 @pytest.mark.parametrize(
     "hook, ours_first",
     [

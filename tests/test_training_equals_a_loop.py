@@ -98,7 +98,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("layers", [dense, noisy], ids=lambda layers: layers.__name__)
-@pytest.mark.parametrize("optimizer", slow_but(["momentum", "adam"], OPTIMIZERS))
+@pytest.mark.parametrize("optimizer", slow_but(["adam"], OPTIMIZERS))
 def test_a_batch_that_changes_in_mid_epoch(optimizer, layers):
     model, by_hand = (model_of(layers, OPTIMIZERS[optimizer]) for _ in range(2))
 

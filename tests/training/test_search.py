@@ -128,6 +128,7 @@ def test_nothing_in_the_model_changes():
     assert model.train_function is plain
 
 
+@pytest.mark.slow
 def test_a_model_that_was_never_fit_has_empty_metrics_afterwards():
     model = mlp(metrics=["accuracy"])
     find_micro_batch_size(model, (X, LABELS), available=endless)
@@ -149,6 +150,7 @@ def test_a_stream_gives_its_examples_as_fit_gets_them_and_goes_on_as_before():
     np.testing.assert_array_equal(histories[0]["loss"], histories[1]["loss"])
 
 
+@pytest.mark.slow
 def test_weights_and_nested_inputs():
     a, b = keras.Input((4,), name="a"), keras.Input((1,), name="b")
     model = keras.Model({"a": a, "b": b}, keras.layers.Dense(1)(keras.layers.Concatenate()([a, b])))
