@@ -9,7 +9,6 @@ import itertools
 import keras
 import numpy as np
 import tensorflow as tf
-from slow import slow_but
 
 layers, losses = keras.layers, keras.losses
 NUM_EXAMPLES = 8
@@ -179,7 +178,8 @@ def separable_convolution_average_pooling():
     return model, losses.SparseCategoricalCrossentropy(from_logits=True), (_normal(5, 5, 2), _labels(3))
 
 
-CASES = (
+# The others take seconds to compile, or repeat what these show.
+QUICK = (
     mlp_sparse_crossentropy,
     mlp_sum,
     mlp_sample_weight,
@@ -189,6 +189,9 @@ CASES = (
     group_normalization,
     batch_normalization,
     convolution_max_pooling,
+)
+CASES = (
+    *QUICK,
     lstm,
     embedding_gru,
     masked_sequence,
@@ -201,15 +204,3 @@ CASES = (
     depthwise_and_transposed_convolution,
     separable_convolution_average_pooling,
 )
-
-
-def slow_named(cases, *names):
-    """The cases as parameters, those of these names marked slow: they take seconds to compile."""
-    names = names or (
-        "lstm",
-        "embedding_gru",
-        "masked_sequence",
-        "attention",
-        "classifier_with_group_normalization",
-    )
-    return slow_but([case for case in cases if case.__name__ not in names], cases)

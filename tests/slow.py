@@ -3,11 +3,13 @@
 import pytest
 
 
-def slow_but(kept, values):
-    """`values` as parameters, all marked slow but those `kept`; a tuple is the values of several arguments."""
-    return [value if value in kept else slow(value) for value in values]
-
-
-def slow(value):
-    values = value if isinstance(value, tuple) else (value,)
+def slow(*values):
+    """`values` of one case as a parameter, marked slow."""
     return pytest.param(*values, marks=pytest.mark.slow)
+
+
+def slow_but(kept, cases):
+    """`cases` as parameters, all marked slow but those `kept`; a tuple holds the values of several arguments."""
+    return [
+        case if case in kept else slow(*case) if isinstance(case, tuple) else slow(case) for case in cases
+    ]

@@ -13,6 +13,7 @@ import pytest
 import recording as r
 import tensorflow as tf
 from replicas import mirrored
+from slow import slow
 
 import tf_lbgap as lb
 
@@ -451,7 +452,7 @@ def test_a_size_that_is_set_after_the_last_batch_holds_for_the_next_epoch():
     assert r.sizes_seen(model) == [20, 20, 20, 30, 30]
 
 
-@pytest.mark.parametrize("scheduled", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("scheduled", [True, slow(False)])
 def test_two_replicas_share_each_planned_batch(scheduled):
     """With steps_per_execution=4 stock Keras itself fails under two CPU replicas, on any data set."""
     n, sizes = 2002, [32, 128, 16, 64]

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import recording as r
-from slow import slow_but
+from slow import slow, slow_but
 
 import tf_lbgap as lb
 
@@ -69,9 +69,7 @@ class Interrupt(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("after", ["same callback", "new callback", "no callback", "live", "rate"])
-@pytest.mark.parametrize(
-    "when, ours_first", [("begin", True), pytest.param("end", False, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("when, ours_first", [("begin", True), slow("end", False)])
 def test_a_fit_after_an_interrupted_one_begins_with_the_optimizers_own_rate(when, ours_first, after):
     model = r.recording_model()
     batches = stream()
@@ -194,7 +192,7 @@ class StopOrBreak(keras.callbacks.Callback):
 
 @pytest.mark.parametrize(
     "last_batch",
-    ["partial", pytest.param("merge", marks=pytest.mark.slow), pytest.param("drop", marks=pytest.mark.slow)],
+    ["partial", slow("merge"), slow("drop")],
 )
 def test_fits_of_all_kinds_on_one_stream_and_one_model(last_batch):
     """An iterator outlives its epoch, and its fit: none may begin where another one stopped."""
@@ -260,9 +258,9 @@ class Read(keras.callbacks.Callback):
 @pytest.mark.parametrize(
     "hook, ours_first",
     [
-        pytest.param("on_epoch_begin", True, marks=pytest.mark.slow),
+        slow("on_epoch_begin", True),
         ("on_train_batch_begin", True),
-        pytest.param("on_train_batch_end", False, marks=pytest.mark.slow),
+        slow("on_train_batch_end", False),
     ],
 )
 def test_reading_the_stream_while_it_feeds_a_fit(hook, how, schedule, ours_first):
@@ -280,9 +278,7 @@ def test_reading_the_stream_while_it_feeds_a_fit(hook, how, schedule, ours_first
         np.testing.assert_array_equal(np.sort(ids), np.arange(N))
 
 
-@pytest.mark.parametrize(
-    "schedule", [size, *(pytest.param(other, marks=pytest.mark.slow) for other in (None, "alone"))]
-)
+@pytest.mark.parametrize("schedule", [size, *(slow(other) for other in (None, "alone"))])
 def test_validation_on_the_stream_itself_and_on_another(schedule):
     """The batch shrinks between epochs, and Keras keeps the steps that it counted in the first evaluation."""
 
@@ -315,11 +311,11 @@ def test_validation_on_the_stream_itself_and_on_another(schedule):
 @pytest.mark.parametrize(
     "hook, steps_per_execution",
     [
-        pytest.param("on_epoch_begin", 1, marks=pytest.mark.slow),
+        slow("on_epoch_begin", 1),
         ("on_train_batch_begin", 1),
         ("on_train_batch_end", 1),
-        pytest.param("on_train_batch_end", 4, marks=pytest.mark.slow),
-        pytest.param("on_epoch_end", 1, marks=pytest.mark.slow),
+        slow("on_train_batch_end", 4),
+        slow("on_epoch_end", 1),
     ],
 )
 @pytest.mark.parametrize("last_batch", ["partial", "drop"])

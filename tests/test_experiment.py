@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 import yaml
-from slow import slow_but
+from slow import slow, slow_but
 
 import tf_lbgap as lb
 from tf_lbgap import experiment
@@ -259,7 +259,7 @@ DROPOUT = """
 
 @pytest.mark.parametrize(
     "model",
-    [pytest.param(TINY["model"], marks=pytest.mark.slow), {"call": "user_dropout:model"}],
+    [slow(TINY["model"]), {"call": "user_dropout:model"}],
     ids=["mlp", "user's dropout"],
 )
 def test_a_seed_gives_the_same_row_whichever_seeds_ran_before(model):

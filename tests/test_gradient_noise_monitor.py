@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from event_files import events
+from slow import slow
 
 import tf_lbgap as lb
 
@@ -81,7 +82,7 @@ def test_a_probe_of_all_examples_one_by_one_is_the_covariance_itself(probe):
     assert monitor.history[-1]["noise_scale"] == pytest.approx(trace / squared_norm, rel=1e-5)
 
 
-@pytest.mark.parametrize("probe", ["update", pytest.param("separate", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("probe", ["update", slow("separate")])
 def test_the_interval_holds_the_truth_and_the_probes_are_unbiased(probe):
     """100 epochs of 7 batches of 8 and one of 4, at weights that stay."""
     x, y = data()
@@ -115,7 +116,7 @@ def test_an_update_as_micro_batches_is_the_update_to_rounding(steps_per_executio
     assert_same(*trained, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("steps_per_execution", [1, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("steps_per_execution", [1, slow(4)])
 def test_separate_probes_leave_training_as_it_is(steps_per_execution):
     """Bit for bit: weights, moving averages, Adam's slots, dropout's seeds; and what is logged."""
     x, y = data()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from event_files import blocks, events
-from slow import slow_but
+from slow import slow, slow_but
 
 import tf_lbgap as lb
 from tf_lbgap.callbacks.monitor import mean_and_spread
@@ -126,8 +126,8 @@ def grown(model, callbacks):
     ("train", "steps"),
     [
         (lambda m, c: fit(m, *c), 1),
-        pytest.param(lambda m, c: fit(m, *c), 4, marks=pytest.mark.slow),
-        pytest.param(grown, 1, marks=pytest.mark.slow),
+        slow(lambda m, c: fit(m, *c), 4),
+        slow(grown, 1),
     ],
     ids=["steps_per_execution=1", "steps_per_execution=4", "growing batch"],
 )
@@ -325,7 +325,7 @@ def test_eigenvalues_and_trace_are_those_of_the_weights_at_that_update():
     assert logs["trace"][1] == last["trace"]
 
 
-@pytest.mark.parametrize("which", ["smallest", pytest.param("magnitude", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("which", ["smallest", slow("magnitude")])
 def test_other_ends_of_the_spectrum_come_with_the_most_extreme_first(which):
     keep = Keep()
     monitor = lb.callbacks.CurvatureMonitor(SAMPLE, k=2, which=which, tolerance=1e-5)
@@ -432,8 +432,8 @@ def test_a_preconditioned_matrix_that_rounding_spoils_leaves_the_others_as_they_
     [
         (False, True),
         (True, False),
-        pytest.param(False, False, marks=pytest.mark.slow),
-        pytest.param(True, True, marks=pytest.mark.slow),
+        slow(False, False),
+        slow(True, True),
     ],
 )
 def test_the_edge_is_that_of_the_rate_which_the_update_had(scheduled, ours_first):
@@ -528,7 +528,7 @@ def test_measures_come_by_name_with_options_as_functions_and_in_several(monkeypa
 # Files.
 
 
-@pytest.mark.parametrize("update_freq", [pytest.param("epoch", marks=pytest.mark.slow), 5])
+@pytest.mark.parametrize("update_freq", [slow("epoch"), 5])
 def test_tensorboard_gets_all_points_at_steps_of_the_optimizer(tmp_path, update_freq):
     """Also beside Keras' own callback, which with update_freq=5 lets through what falls on its steps only."""
     monitor = lb.callbacks.CurvatureMonitor(SAMPLE, k=3, trace=8, density=2, every=4, log_dir=tmp_path / "a")

@@ -11,13 +11,13 @@ import pytest
 import tensorflow as tf
 from cases import (
     CASES,
+    QUICK,
     attention,
     batch_normalization,
     cut,
     group_normalization,
     layer_normalization,
     mlp_sparse_crossentropy,
-    slow_named,
 )
 from references import finite_difference_hessian, floatx, jacobian_hessian, mean_loss
 from slow import slow_but
@@ -72,7 +72,7 @@ def test_hessian_of_linear_regression_is_the_gram_matrix(float64, batch_size):
     np.testing.assert_allclose(matrix, 2 / 8 * x.T @ x, rtol=1e-12)
 
 
-@pytest.mark.parametrize("case", slow_but(CASES[:9], CASES), ids=lambda c: c.__name__)
+@pytest.mark.parametrize("case", slow_but(QUICK, CASES), ids=lambda c: c.__name__)
 def test_hessian_is_that_of_the_mean_loss_however_the_data_are_cut(float64, case):
     """Finite differences are good to about 1e-10 here (see references); cuts agree to rounding."""
     model, loss, data = case()
@@ -95,7 +95,7 @@ def test_hessian_equals_the_jacobian_of_the_gradient(float64, case):
     assert relative_error(dense(HessianOperator(model, loss, cut(data))), truth) < 1e-13
 
 
-@pytest.mark.parametrize("case", slow_but(CASES[:9], CASES), ids=lambda c: c.__name__)
+@pytest.mark.parametrize("case", slow_but(QUICK, CASES), ids=lambda c: c.__name__)
 def test_float32_agrees_with_float64_to_its_rounding(case):
     """1e-5 = 80 units of float32's last place: a dozen operations deep, with sums over up to 50 terms."""
     weights, products = None, []
@@ -124,7 +124,7 @@ def test_without_exact_moments_the_hessian_through_layer_normalization_is_wrong(
 
 @pytest.mark.parametrize(
     "case",
-    slow_named([layer_normalization, group_normalization, batch_normalization, attention], "attention"),
+    slow_but(QUICK, [layer_normalization, group_normalization, batch_normalization, attention]),
     ids=lambda c: c.__name__,
 )
 def test_products_through_normalization_are_right_and_wrong_without_exact_moments(float64, monkeypatch, case):

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import scipy.sparse.linalg
 import tensorflow as tf
-from cases import CASES, cut, layer_normalization, mlp_sparse_crossentropy, slow_named
+from cases import CASES, QUICK, cut, layer_normalization, mlp_sparse_crossentropy
 from references import finite_difference_hessian, floatx, mean_loss
+from slow import slow_but
 
 from tf_lbgap.curvature import (
     DenseOperator,
@@ -83,7 +84,7 @@ CLASSIFIERS = [
 ]
 
 
-@pytest.mark.parametrize("case", slow_named(CLASSIFIERS), ids=lambda c: c.__name__)
+@pytest.mark.parametrize("case", slow_but(QUICK, CLASSIFIERS), ids=lambda c: c.__name__)
 def test_gauss_newton_and_true_fisher_of_a_classifier_are_the_softmax_formula(float64, case):
     """Σ w Jᵀ(diag p - ppᵀ)J / N with a Jacobian taken entry by entry, and Σ_c p_c g_c g_cᵀ for the Fisher."""
     model, loss, data = case()
@@ -106,7 +107,7 @@ def test_gauss_newton_and_true_fisher_of_a_classifier_are_the_softmax_formula(fl
 REGRESSIONS = [case for case in CASES if case.__name__ in ("mlp_sum", "lstm", "attention", "dropout")]
 
 
-@pytest.mark.parametrize("case", slow_named(REGRESSIONS, "lstm", "attention"), ids=lambda c: c.__name__)
+@pytest.mark.parametrize("case", slow_but(QUICK, REGRESSIONS), ids=lambda c: c.__name__)
 def test_gauss_newton_of_the_squared_error_is_the_gram_matrix_of_the_jacobian(float64, case):
     model, loss, (x, y) = case()
     J, z = jacobian(model, x)
@@ -511,7 +512,7 @@ def test_a_model_that_cannot_be_copied_is_checked_in_float32():
 # The loss at any weights.
 
 
-@pytest.mark.parametrize("case", slow_named(CASES[:5] + CASES[8:11]), ids=lambda c: c.__name__)
+@pytest.mark.parametrize("case", slow_but(QUICK, CASES[:5] + CASES[8:11]), ids=lambda c: c.__name__)
 def test_surface_is_the_mean_loss_and_its_gradient_at_any_weights(float64, case):
     model, loss, data = case()
     surface = LossSurface(model, loss, cut(data))

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from both_ways import LABELS, NUM_EXAMPLES, RNG, TARGETS, X, assert_both_equal, both, fit, mlp
 from replicas import mirrored
+from slow import slow
 
 from tf_lbgap.training import TrainFunctions
 
@@ -41,12 +42,9 @@ OPTIMIZERS = {
 }
 
 
-SLOW = pytest.mark.slow
-
-
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=SLOW if name in ("loss scale", "schedule") else ()) for name in OPTIMIZERS],
+    [slow(name) if name in ("loss scale", "schedule") else name for name in OPTIMIZERS],
 )
 def test_weights_optimizer_and_logs_are_those_of_the_whole_batch(name):
     """Clipping a part, or decaying once per part, would differ in the first digits."""
@@ -55,18 +53,21 @@ def test_weights_optimizer_and_logs_are_those_of_the_whole_batch(name):
 
 def test_in_float32_they_are_equal_to_its_precision():
     floats("float32")
-    make = lambda: mlp(optimizers.Adam(0.01), metrics=["accuracy"])  # noqa: E731
-    assert_both_equal(make, X.astype("float32"), LABELS, atol=1e-6)
+    assert_both_equal(
+        lambda: mlp(optimizers.Adam(0.01), metrics=["accuracy"]), X.astype("float32"), LABELS, atol=1e-6
+    )
 
 
-@pytest.mark.parametrize(
-    "reduction", ["sum", pytest.param("sum_over_batch_size", marks=SLOW), "mean_with_sample_weight"]
-)
+@pytest.mark.parametrize("reduction", ["sum", slow("sum_over_batch_size"), "mean_with_sample_weight"])
 def test_reductions_with_sample_weights_and_a_penalty(reduction):
     """The penalty counts once: a sum multiplied by the number of parts would move it in the first digits."""
     loss = losses.SparseCategoricalCrossentropy(**SPARSE, reduction=reduction)
-    make = lambda: mlp(optimizers.SGD(0.01), loss, regularizer="l2", weighted_metrics=["accuracy"])  # noqa: E731
-    assert_both_equal(make, X, LABELS, sample_weight=WEIGHTS)
+    assert_both_equal(
+        lambda: mlp(optimizers.SGD(0.01), loss, regularizer="l2", weighted_metrics=["accuracy"]),
+        X,
+        LABELS,
+        sample_weight=WEIGHTS,
+    )
 
 
 def test_classes_that_a_loss_ignores():
@@ -75,13 +76,15 @@ def test_classes_that_a_loss_ignores():
     assert_both_equal(lambda: mlp("sgd", loss, regularizer="l2"), X, LABELS)
 
 
-@SLOW
+@pytest.mark.slow
 def test_a_loss_that_returns_one_number_is_a_mean():
-    loss = lambda y, p: tf.reduce_mean((y - p) ** 2)  # noqa: E731
-    assert_both_equal(lambda: mlp("sgd", loss, outputs=2), X, TARGETS)
+    def mean_squared_error(y, p):
+        return tf.reduce_mean((y - p) ** 2)
+
+    assert_both_equal(lambda: mlp("sgd", mean_squared_error, outputs=2), X, TARGETS)
 
 
-@pytest.mark.parametrize("micro_batch_size", [1, *(pytest.param(n, marks=SLOW) for n in (16, 1000))])
+@pytest.mark.parametrize("micro_batch_size", [1, *(slow(n) for n in (16, 1000))])
 def test_sizes_from_one_example_to_more_than_a_batch(micro_batch_size):
     assert_both_equal(lambda: mlp("sgd"), X, LABELS, micro_batch_size=micro_batch_size, epochs=2)
 
@@ -161,22 +164,24 @@ def test_one_number_per_example_is_refused():
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param({"jit_compile": True}, marks=SLOW),
+        slow({"jit_compile": True}),
         {"steps_per_execution": 4},
-        pytest.param({"run_eagerly": True}, marks=SLOW),
+        slow({"run_eagerly": True}),
     ],
     ids=str,
 )
 def test_ways_to_run_a_step(options):
-    make = lambda: mlp(optimizers.SGD(0.1, momentum=0.9), metrics=["accuracy"], **options)  # noqa: E731
-    assert_both_equal(make, X, LABELS, epochs=4)
+    assert_both_equal(
+        lambda: mlp(optimizers.SGD(0.1, momentum=0.9), metrics=["accuracy"], **options), X, LABELS, epochs=4
+    )
 
 
-@SLOW
+@pytest.mark.slow
 def test_xla_cuts_batches_that_it_has_not_seen_the_size_of():
     """20 = 7 + 7 + 6 and 17 = 6 + 6 + 5: two sizes of parts, for batches traced without a size."""
-    make = lambda: mlp("sgd", jit_compile=True)  # noqa: E731
-    assert_both_equal(make, X, LABELS, micro_batch_size=7, batch_size=20, epochs=2)
+    assert_both_equal(
+        lambda: mlp("sgd", jit_compile=True), X, LABELS, micro_batch_size=7, batch_size=20, epochs=2
+    )
 
 
 def half(initial_scale):
@@ -200,7 +205,7 @@ def test_mixed_precision_with_a_loss_scale_that_grows():
     assert accumulated.optimizer.iterations.numpy() == 21
 
 
-@SLOW
+@pytest.mark.slow
 def test_an_update_of_which_a_part_overflows_is_left_out_once():
     """Each of the s first updates halves the scale of 2^24 until no part overflows; 21 - s are made."""
     floats("float32", "mixed_float16")
@@ -213,7 +218,7 @@ def test_an_update_of_which_a_part_overflows_is_left_out_once():
     assert all(np.isfinite(v.numpy()).all() for v in model.weights)
 
 
-@SLOW
+@pytest.mark.slow
 def test_two_replicas():
     """Each cuts its own half; 36 = 16 + 16 + 4 examples, so halves are even."""
 

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from both_ways import LABELS, X, fit, mlp
 from replicas import mirrored
+from slow import slow
 
 from tf_lbgap.training import TrainFunctions
 
@@ -40,7 +41,7 @@ def probe(model, micro_batch_size, **options):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, *(pytest.param({name: True}, marks=pytest.mark.slow) for name in ("jit_compile", "run_eagerly"))],
+    [{}, *(slow({name: True}) for name in ("jit_compile", "run_eagerly"))],
     ids=str,
 )
 def test_single_examples_give_the_variance_of_a_gradient(options):
