@@ -21,6 +21,8 @@ _CALLBACKS = {
     "gradient_noise",
     "training",
     "tb_plugin",
+    "aside",
+    "checkpoints",
     *_MEASURES,
     *_CURVATURE,
 }
@@ -29,6 +31,8 @@ ARROWS = {
     "scaling": set(),
     "growth": set(),
     "strategy": set(),
+    "aside": set(),
+    "checkpoints": {"aside", "strategy"},
     "batch_normalization": set(),
     "networks": set(),
     "curvature": _CURVATURE,
@@ -47,6 +51,7 @@ ARROWS = {
     "__init__": set(),
 }
 WITHOUT_TENSORFLOW = (
+    "aside",
     "schedules",
     "scaling",
     "growth",

@@ -3,11 +3,12 @@
 `BatchSizeScheduler` steers a `data.Batches` by a schedule, `AdaptiveBatchSize` by what it measures;
 `LearningRateScheduler` sets the rate per update; `TargetLoss` stops at a given loss; `CurvatureMonitor` and
 `SharpnessMonitor` measure, and leave training as it is; so does `GradientNoiseMonitor`, to rounding or on request to
-the bit; `RunSummary` writes down for TensorBoard what a run was.
+the bit; `RunSummary` writes down for TensorBoard what a run was; `Checkpoint` lets `fit` go on after a crash.
 """
 
 from tf_lbgap.callbacks.adaptive_batch_size import AdaptiveBatchSize
 from tf_lbgap.callbacks.batch_size_scheduler import BatchSizeScheduler
+from tf_lbgap.callbacks.checkpoint import Checkpoint
 from tf_lbgap.callbacks.curvature_monitor import CurvatureMonitor
 from tf_lbgap.callbacks.gradient_noise_monitor import GradientNoiseMonitor
 from tf_lbgap.callbacks.learning_rate_scheduler import LearningRateScheduler
@@ -19,6 +20,7 @@ from tf_lbgap.callbacks.target_loss import TargetLoss
 __all__ = [
     "AdaptiveBatchSize",
     "BatchSizeScheduler",
+    "Checkpoint",
     "CurvatureMonitor",
     "GradientNoiseMonitor",
     "LearningRateScheduler",

@@ -1,5 +1,6 @@
 """A batch size that follows what is measured while `fit` runs."""
 
+import copy
 import difflib
 import math
 import warnings
@@ -11,7 +12,7 @@ from tf_lbgap.callbacks.gradient_noise_monitor import TAG
 from tf_lbgap.callbacks.ladder import SIZES, next_size
 from tf_lbgap.callbacks.mean_loss import MeanLoss
 from tf_lbgap.callbacks.monitor import check_whole
-from tf_lbgap.callbacks.noise_probe import NoiseProbe
+from tf_lbgap.callbacks.noise_probe import NoiseProbe, Probe
 from tf_lbgap.callbacks.summaries import Summaries, call_when_steps_end
 from tf_lbgap.data.plan import check_batch_size
 
@@ -149,6 +150,7 @@ class AdaptiveBatchSize(BatchSizeCallback):
             )
         self.log_dir, self._tells = log_dir, bool(verbose)
         self.history, self._summaries, self._loss = [], None, MeanLoss()
+        self._window, self._recent, self._pending = [], [], None
         self._wanted = self._first  # without the maximum
         self._noise = {}  # trace and squared norm of the last probes, for AdaScale
         self._decisive = {}  # what the first decision was made from
@@ -167,18 +169,42 @@ class AdaptiveBatchSize(BatchSizeCallback):
         return self._noise
 
     def get_state(self):
-        """Return what, beside weights and optimizer, a later `fit` needs to go on: a dict of plain values.
-
-        A window of probes is not part of it, and begins anew.
-        """
-        own = {"wanted": self._wanted, "noise": self._noise, "decisive": self._decisive}
-        return {**super().get_state(), **own, "losses": list(self._losses)}
+        """Return what, beside weights and optimizer, a later `fit` needs to go on: a dict of plain values and arrays."""
+        return {
+            **super().get_state(),
+            "wanted": self._wanted,
+            "noise": dict(self._noise),
+            "decisive": dict(self._decisive),
+            "losses": list(self._losses),
+            "history": copy.deepcopy(self.history),
+            "window": [probe._asdict() for probe in self._window],
+            "recent": [probe._asdict() for probe in self._recent],
+            "pending": self._place_of_pending(),
+            "is_owed": self._probe is not None and self._probe.is_owed,
+            "loss": self._loss.get_state(),
+        }
 
     def set_state(self, state):
-        """Go on from `get_state()`: restore weights and optimizer, then `fit(initial_epoch=state["epoch"])`."""
+        """Go on from `get_state()`: restore weights, optimizer and metrics, then `fit(initial_epoch=state["epoch"])`."""
         super().set_state(state)
-        self._wanted, self._noise = state["wanted"], state["noise"]
-        self._decisive, self._losses = state["decisive"], list(state["losses"])
+        self._wanted, self._noise = state["wanted"], dict(state["noise"])
+        self._decisive, self._losses = dict(state["decisive"]), list(state["losses"])
+        self.history = copy.deepcopy(state["history"])
+
+    def _place_of_pending(self):
+        if self._pending is None:
+            return None
+        return [next(i for i, row in enumerate(self.history) if row is self._pending), self._waited]
+
+    def _take_up(self, state):
+        """Go on with the windows of probes, and with a size that has not come yet."""
+        self._window, self._recent = ([Probe(**row) for row in state[key]] for key in ("window", "recent"))
+        if state["pending"] is not None:
+            place, self._waited = state["pending"]
+            self._pending = self.history[place]
+        if self._probe is not None:
+            self._probe.is_owed = state["is_owed"]
+        self._loss.set_state(state["loss"])
 
     # Hooks.
 
@@ -196,8 +222,12 @@ class AdaptiveBatchSize(BatchSizeCallback):
         self._loss = MeanLoss()
 
     def on_epoch_begin(self, epoch, logs=None):
+        state = self._restored
         super().on_epoch_begin(epoch, logs)
-        self._loss.begin_epoch(self._end)
+        if state is not None:
+            self._take_up(state)
+        if state is None or not state["examples"]:
+            self._loss.begin_epoch(self._end)
         if self._probe is not None:
             self._probe.begin_epoch()
 

@@ -116,23 +116,32 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
             "examples": examples,
             "batch_size": int(self.batches.batch_size),
             "seed": self.batches.seed,
+            "num_examples": self.batches.num_examples,
             "learning_rate_factor": rates.rate_factor(self.model.optimizer) if self.model else 1.0,
             "momentum_factor": rates.momentum_factor(self.model.optimizer) if self.model else 1.0,
+            "micro_batch_size": self.micro_batches.limit,
         }
 
     def set_state(self, state):
         """Go on from `get_state()`: restore weights and optimizer, then `fit(initial_epoch=state["epoch"])`.
 
+        `Checkpoint` does all of that by itself.
+
         Raises:
-            ValueError: If the state belongs to a stream with another seed.
+            ValueError: If the state belongs to a stream with another seed or of another length.
         """
         if state["seed"] != self.batches.seed:
             raise ValueError(
                 f"The state was saved with seed {state['seed']}, but the stream has seed {self.batches.seed}: the "
                 f"examples would come in another order. Make it with Batches(..., seed={state['seed']})."
             )
-        self.batches.batch_size = state["batch_size"]
-        self.batches.position = (state["epoch"], state["examples"])
+        if state["num_examples"] != self.batches.num_examples:
+            raise ValueError(
+                f"The state was saved with {state['num_examples']} examples, but the stream has {self.batches.num_examples}: "
+                "a position in the one is none in the other. Go on with the same data."
+            )
+        self.batches.go_on_from(state["epoch"], state["examples"], state["batch_size"])
+        self.micro_batches.set_limit(state["micro_batch_size"])
         self._restored = state
 
     # Hooks.
@@ -155,7 +164,7 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
         self.batches.steer(self, self.live, self._rate_factor)
         if self.momentum_correction:
             self._check_momentum_correction()
-        self._restore_optimizer()
+        rates.unscale_rate(self.model.optimizer)  # after a fit that was interrupted within an update
         self._examples, self._updates = None, 0
 
     def _check_momentum_correction(self):
@@ -178,7 +187,6 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
 
     def _restore_optimizer(self):
         optimizer, state, self._restored = self.model.optimizer, self._restored, None
-        rates.unscale_rate(optimizer)  # after a fit that was interrupted within an update
         if state is not None:
             rates.set_momentum_factor(optimizer, state["momentum_factor"])
             if state["learning_rate_factor"] != 1.0 and rates.schedule_of(optimizer) is None:
@@ -188,6 +196,7 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
         start = 0
         if self._examples is None:
             self._check_rate_scheduler()
+            self._restore_optimizer()
             start = self.batches.resume_at(epoch)
             self._examples = epoch * self.batches.num_examples + start
         self._epoch, self._updates, self._end = epoch, 0, start

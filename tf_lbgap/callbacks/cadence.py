@@ -82,7 +82,17 @@ def _whole(value, every):
     return int(value)
 
 
-class Epochs:
+class _Stateless:
+    """A cadence that is the same at any time."""
+
+    def get_state(self):
+        return None
+
+    def set_state(self, state):
+        pass
+
+
+class Epochs(_Stateless):
     """At the end of every n-th epoch, counted as Keras does: with n = 2 after epochs 2, 4, 6, .."""
 
     max_products = None
@@ -100,7 +110,7 @@ class Epochs:
         return {"epochs": self.number}
 
 
-class Updates:
+class Updates(_Stateless):
     """At updates n, 2n, 3n, .., or at the `first` ones and then n, 2n, .. after the last of these.
 
     Args:
@@ -132,7 +142,7 @@ class Updates:
         return parts
 
 
-class Asked:
+class Asked(_Stateless):
     """After each update (execution) for which a function of the update's number and the progress says so."""
 
     max_products = None
@@ -174,6 +184,21 @@ class Budget:
     @property
     def max_products(self):
         return self.updates.max_products if self.is_frozen else None
+
+    def get_state(self):
+        """Return what was timed and found, plain values."""
+        return {
+            "updates": self.plain(),
+            "is_frozen": self.is_frozen,
+            "executions": [list(pair) for pair in self._executions],
+            "most_products": self._most_products,
+        }
+
+    def set_state(self, state):
+        """Go on from `get_state()`."""
+        self.updates = state["updates"] and _of_dict(state["updates"])
+        self.is_frozen, self._most_products = state["is_frozen"], state["most_products"]
+        self._executions = [tuple(pair) for pair in state["executions"]]
 
     def begin_fit(self):
         """Do not time the executions in which a fit is traced."""

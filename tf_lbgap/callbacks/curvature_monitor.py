@@ -216,7 +216,7 @@ class CurvatureMonitor(Monitor):
             else None
         )
         for index in parts:
-            pairs = self._eigenpairs(self._subject, index, self.which, self.k)
+            pairs = self._eigenpairs(self._subject, f"{self.which} {index}", self.which, self.k)
             values.append(pairs.values)
             residuals.append(pairs.residuals)
             converged.append(pairs.converged)
@@ -268,7 +268,7 @@ class CurvatureMonitor(Monitor):
                 start=self._starts.get(which_start),
                 seed=self.seed,
             )
-        self._starts[which_start] = pairs
+        self._starts[which_start] = pairs.vectors
         if which == "smallest":  # the most extreme first, as for the others
             return type(pairs)(
                 pairs.values[::-1],
@@ -279,13 +279,19 @@ class CurvatureMonitor(Monitor):
             )
         return pairs
 
+    def _starts_of_searches(self):
+        return dict(self._starts)
+
+    def _take_starts(self, starts):
+        self._starts = dict(starts)
+
     def _preconditioned(self, diagonal, index):
         """Value, residual, whether it converged, and products; NaN where rounding spoils the matrix.
 
         Where gradients vanish, 1 / P reaches 1 / ε, 10⁷, and float32 products of H are not good enough for that.
         """
         theirs = stability.PreconditionedOperator(self._subject, diagonal)
-        key = ("preconditioned", index)
+        key = f"preconditioned {index}"
         try:
             pairs = self._eigenpairs(theirs, key, "largest", 1)
         except ValueError as error:

@@ -10,7 +10,7 @@ import numpy as np
 from tf_lbgap import gradient_noise
 from tf_lbgap.callbacks.described import described
 from tf_lbgap.callbacks.monitor import check_whole
-from tf_lbgap.callbacks.noise_probe import NoiseProbe
+from tf_lbgap.callbacks.noise_probe import NoiseProbe, Probe
 from tf_lbgap.callbacks.separate_gradients import options_of
 from tf_lbgap.callbacks.stream import check_batches, check_read
 from tf_lbgap.callbacks.summaries import Summaries, call_when_steps_end
@@ -118,6 +118,26 @@ class GradientNoiseMonitor(keras.callbacks.Callback):
         twin._left_out = twin._to_leave_out = 0
         twin._summaries = twin._subject = twin._model = None
         return twin
+
+    # State.
+
+    def get_state(self):
+        """Return what it has found, plain values and arrays, for `Checkpoint`."""
+        return {
+            "history": copy.deepcopy(self.history),
+            "probes": copy.deepcopy(self.probes),
+            "recent": [probe._asdict() for probe in self._recent],
+            "new": self._new,
+            "left_out": [self._left_out, self._to_leave_out],
+            "is_owed": self._probe.is_owed,
+        }
+
+    def set_state(self, state):
+        """Go on from `get_state()`, in a `fit` that has just begun."""
+        self.history, self.probes = copy.deepcopy(state["history"]), copy.deepcopy(state["probes"])
+        self._recent, self._new = [Probe(**row) for row in state["recent"]], state["new"]
+        self._left_out, self._to_leave_out = state["left_out"]
+        self._probe.is_owed = state["is_owed"]
 
     # Hooks.
 

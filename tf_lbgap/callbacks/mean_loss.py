@@ -11,6 +11,15 @@ class MeanLoss:
         self._before = (0.0, 0.0)  # what of the running epoch came before that moment
         self._start = 0
 
+    def get_state(self):
+        """Return all of it, plain numbers."""
+        return [self._total, self._count, list(self._before), self._start]
+
+    def set_state(self, state):
+        """Go on, in the epoch that `get_state` was asked in."""
+        self._total, self._count, before, self._start = state
+        self._before = tuple(before)
+
     def begin_epoch(self, start):
         """An epoch begins, at a position."""
         self._before, self._start = (0.0, 0.0), start

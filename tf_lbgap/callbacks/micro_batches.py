@@ -35,6 +35,11 @@ class MicroBatches:
         self.limit = None if micro_batch_size == "auto" else micro_batch_size
         self._agree()
 
+    def set_limit(self, limit):
+        """Take the limit that was found before, where it was to be found by trying."""
+        if self.micro_batch_size == "auto" and limit is not None:
+            self.limit = limit
+
     def begin_fit(self, model, largest):
         """Get ready to accumulate, and find out what fits if that was left to us.
 

@@ -146,6 +146,33 @@ class Monitor(keras.callbacks.Callback):
         twin._subject = twin._parts = twin._summaries = twin._model = None
         return twin
 
+    # State.
+
+    def get_state(self):
+        """Return what it has found, plain values and arrays, for `Checkpoint`."""
+        return {
+            "history": copy.deepcopy(self.history),
+            "latest": dict(self._latest),
+            "seconds": [self.seconds, self.tracing_seconds],
+            "cadence": self._cadence.get_state(),
+            "steps": [self._first, self._first_epoch, self._steps, self._learned_steps],
+            "starts": self._starts_of_searches(),
+        }
+
+    def set_state(self, state):
+        """Go on from `get_state()`, in a `fit` that has just begun."""
+        self.history = copy.deepcopy(state["history"])
+        self.seconds, self.tracing_seconds = state["seconds"]
+        self._cadence.set_state(state["cadence"])
+        self._restored = state
+
+    def _starts_of_searches(self):
+        """Return what the next measurement begins from, plain values and arrays."""
+        return
+
+    def _take_starts(self, starts):
+        """Begin the next measurement from there."""
+
     # Hooks.
 
     def on_train_begin(self, logs=None):
@@ -156,7 +183,7 @@ class Monitor(keras.callbacks.Callback):
         if self._summaries is not None:
             call_when_steps_end(self._summaries.flush)
         self._last = None
-        self._began = None
+        self._began = self._restored = None
         self._warned = set()
         self._learned_steps = None
         if self.is_within_budget:
@@ -164,6 +191,9 @@ class Monitor(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch, self._steps = epoch, 0
+        if self._restored is not None:
+            self._take_up(self._restored)
+            return
         if self._last is None:
             self._last = self._first = self._update()
             self._first_epoch = epoch
@@ -200,6 +230,12 @@ class Monitor(keras.callbacks.Callback):
         if self._summaries is not None:
             self._summaries.close()
             self._summaries = None
+
+    def _take_up(self, state):
+        self._restored, self._last = None, self._update()
+        self._first, self._first_epoch, self._steps, self._learned_steps = state["steps"]
+        self._latest = dict.fromkeys(self.names(), math.nan) | state["latest"]
+        self._take_starts(state["starts"])
 
     # A measurement.
 

@@ -70,10 +70,11 @@ class NoiseProbe:
                 raise ValueError('examples= is for probe="separate"; a probe of an update has its batch.')
         self._batches, self.every, self.num_micro_batches = batches, every, num_micro_batches
         self.kind, self._inner_products, self._examples = probe, inner_products, examples
+        self.is_owed = False  # the next update is to be probed, for the last one was too small to be cut
 
     def begin_fit(self, model, who):
         """Get ready, and say once if a probed update will differ from a plain one."""
-        self._model, self._due, self._is_owed = model, False, False
+        self._model, self._due, self.is_owed = model, False, False
         if self.kind == "separate":
             self._separate = SeparateGradients(model, self._batches)
             return
@@ -105,11 +106,11 @@ class NoiseProbe:
         """
         update = self._first + batch
         steps = self._model.steps_per_execution
-        self._due = self._is_owed or (update + steps) // self.every > update // self.every
+        self._due = self.is_owed or (update + steps) // self.every > update // self.every
         if self.kind == "separate":
             return
         size = self._micro_batch_size() if self._due else None
-        self._is_owed = self._due and size is None
+        self.is_owed = self._due and size is None
         self._due = size is not None
         self._executions.probe(self, size, self._inner_products)
 
@@ -123,7 +124,7 @@ class NoiseProbe:
                 self._separate(size, self.num_micro_batches, int(self._model.optimizer.iterations.numpy()))
             )
         gradients = self._executions.gradients
-        self._is_owed = gradients.num_micro_batches < 2
+        self.is_owed = gradients.num_micro_batches < 2
         return self._checked(gradients)
 
     def end_fit(self):

@@ -106,10 +106,28 @@ class RunSummary(keras.callbacks.Callback):
         self._done = 0  # updates of this fit in earlier epochs
         self._taken = None  # size and rate of an update whose point waits for the other callbacks
         self._last = self._written = None  # (updates of this fit, point)
+        self._steps, self._has_begun = 0, False
+
+    def get_state(self):
+        """Return which points are written, plain values, for `Checkpoint`."""
+        return {
+            "begin": self._begin,
+            "done": self._done + self._steps,
+            "has_begun": self._has_begun,
+            "points": [self._taken, self._last, self._written],
+        }
+
+    def set_state(self, state):
+        """Go on from `get_state()`, in a `fit` that has just begun."""
+        self._begin, self._done, self._has_begun = state["begin"], state["done"], state["has_begun"]
+        taken, *points = state["points"]
+        self._taken = taken and tuple(taken)
+        self._last, self._written = (p and (p[0], Point(*p[1])) for p in points)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch, self._steps = epoch, 0
-        if self._last is None:
+        if not self._has_begun:
+            self._has_begun = True
             self._write_progress(self._begin, *self._where.progress(epoch, 0))
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -125,6 +143,7 @@ class RunSummary(keras.callbacks.Callback):
             self._taken = self._taken[0], rates.used_rate(self.model.optimizer, self._stream, self.params)
         self._settle(ended=True)
         self._done = self._update() - self._begin  # the last execution may have been shorter than the others
+        self._steps = 0
         self._write_generalization(logs or {})
         self._summaries.flush()
 

@@ -74,6 +74,12 @@ class Summaries:
         self.writer.close()
 
 
+def flush_all():
+    """Put on disk what was written, by whomever."""
+    for writer, _ in _open.values():
+        writer.flush()
+
+
 def call_when_steps_end(function):
     """Let the running `fit` call a function whenever the updates of an epoch have ended, or were broken off.
 

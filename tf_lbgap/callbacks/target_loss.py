@@ -34,6 +34,14 @@ class TargetLoss(keras.callbacks.Callback):
         self.batches, self.target, self.loss = batches, target, loss
         self.every, self.patience = every, patience
 
+    def get_state(self):
+        """Return what it has seen, plain values, for `Checkpoint`."""
+        return [self.reached, self.last_loss, self._hits, self._next]
+
+    def set_state(self, state):
+        """Go on from `get_state()`, in a `fit` that has just begun."""
+        self.reached, self.last_loss, self._hits, self._next = state
+
     def on_train_begin(self, logs=None):
         self.reached, self.last_loss, self._hits, self._next = False, math.inf, 0, None
 

@@ -419,8 +419,7 @@ class Batches(tf.data.Dataset):
             raise ValueError(
                 f"position={position!r} must be (epoch, examples) with 0 <= examples < {self.num_examples}."
             )
-        self._position = self._resume = (epoch, examples)
-        self._epoch_variable.assign(epoch)
+        self.go_on_from(epoch, examples)
 
     def order(self, epoch):
         """Return the examples' indices in the order of an epoch, int64 of shape (N,); arrays only."""
@@ -451,6 +450,14 @@ class Batches(tf.data.Dataset):
         return self._source.in_order(self._size if batch_size is None else batch_size)
 
     # What callbacks ask.
+
+    def go_on_from(self, epoch, examples, batch_size=None):
+        """Let the next epoch of a fit, or the first of one that has just begun, start at a position."""
+        self._position = self._resume = (epoch, examples)
+        self._epoch_variable.assign(epoch)
+        if batch_size is not None:
+            self._size = batch_size
+            self._size_variable.assign(batch_size)
 
     def steer(self, callback, live, rate_rule=None):
         """Begin a fit under a batch-size callback, planned or live; `rate_rule` maps a size to the rate's factor."""

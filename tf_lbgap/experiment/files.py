@@ -4,26 +4,15 @@ import csv
 import hashlib
 import json
 import math
-import os
 import pathlib
-import tempfile
+
+from tf_lbgap.aside import written_aside
 
 
 def write_text(path, text):
     """Write a file so that a reader finds the old content or the new, never a part."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(aside, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
-        os.replace(aside, path)
-    except BaseException:
-        pathlib.Path(aside).unlink(missing_ok=True)
-        raise
+    with written_aside(path) as file:
+        file.write(text.encode())
 
 
 def write_json(path, content):
