@@ -14,6 +14,7 @@ differs.
 """
 
 import argparse
+import itertools
 import json
 import os
 import pathlib
@@ -82,7 +83,7 @@ def train(folder, strategy_name, adaptive):
             line = {
                 "update": int(self.model.optimizer.iterations.numpy()),
                 "epoch": batches.position[0] - (batches.position[1] == 0),
-                "ids": sorted(sum(ids, [])),
+                "ids": sorted(itertools.chain.from_iterable(ids)),
                 "size": logs["batch_size"],
                 "rate": logs.get("learning_rate"),
             }
@@ -222,7 +223,7 @@ def differences(whole, killed, bar):
         wrong.append(f"there are {len(seen)} updates, and not {len(expected)}")
     left_out = N % 2 if bar else 0
     for epoch in range(EPOCHS):
-        ids = sorted(sum((row["ids"] for row in seen.values() if row["epoch"] == epoch), []))
+        ids = [i for row in seen.values() if row["epoch"] == epoch for i in row["ids"]]
         if len(ids) != N - left_out or len(set(ids)) != len(ids):
             wrong.append(f"epoch {epoch}: {len(ids)} examples, {len(set(ids))} different ones")
     if not bar and (whole / "history.json").read_text() != (killed / "history.json").read_text():
@@ -265,7 +266,9 @@ def main():
         total = len(updates(whole))
         kill_at_random_moments(killed, options, total, random.Random(seed))
         largest, is_well = differences(whole, killed, BAR[options.strategy])
-    print(f"{'as without interruption' if is_well else 'DIFFERENT'} after {options.kills} kills, {total} updates")
+    print(
+        f"{'as without interruption' if is_well else 'DIFFERENT'} after {options.kills} kills, {total} updates"
+    )
     print(f"largest difference of a weight: {largest}")
     return 0 if is_well else 1
 

@@ -280,7 +280,7 @@ class AdaptiveBatchSize(BatchSizeCallback):
         row = self._pending
         if row is None:
             return
-        is_tail = self._end == self.batches.num_examples and size < row["new_batch_size"]
+        is_tail = self._end == self.batches.end_of_epoch and size < row["new_batch_size"]
         if size == row["new_batch_size"] or is_tail:
             row["lag"], self._pending = self._waited, None
         self._waited += 1
@@ -293,7 +293,7 @@ class AdaptiveBatchSize(BatchSizeCallback):
         given = self.wanted_batch_size(size) if multiplies else size
         decision = self._decision(given, measured)
         wanted = next_size(decision.batch_size, given, self._first, self.sizes)
-        new = int(min(max(wanted, self.minimum), self.maximum))
+        new = self.batches.shared_equally(min(max(wanted, self.minimum), self.maximum))
         # A criterion that is content at the maximum has not taken back what it wanted on the way there.
         before, self._wanted = self._wanted, max(wanted, self._wanted) if new == self.maximum else new
         if new != size or (multiplies and self._wanted != before):

@@ -161,11 +161,22 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
         if self.check_rule:
             scaling.check_rate_rule(self.learning_rate, *rates.kind_of(self.model.optimizer))
         self.micro_batches.begin_fit(self.model, self.largest_batch_size)
-        self.batches.steer(self, self.live, self._rate_factor)
+        self.batches.steer(self, self.live, self._rate_factor, strategy.of(self.model).num_replicas_in_sync)
+        self._tell_shares()
         if self.momentum_correction:
             self._check_momentum_correction()
         rates.unscale_rate(self.model.optimizer)  # after a fit that was interrupted within an update
         self._examples, self._updates = None, 0
+
+    def _tell_shares(self):
+        replicas, left_out = strategy.of(self.model).num_replicas_in_sync, self.batches.num_examples
+        left_out -= self.batches.end_of_epoch
+        if replicas > 1 and self.verbose and strategy.is_chief(self.model):
+            rest = f"; {left_out} of {self.batches.num_examples} examples are left out of each epoch, the last of its order"
+            print(
+                f"{type(self).__name__}: {replicas} replicas share each batch equally, so sizes are multiples of {replicas}"
+                f"{rest if left_out else ''}."
+            )
 
     def _check_momentum_correction(self):
         rates.check_momentum_correction(self.model.optimizer)
@@ -198,7 +209,7 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
             self._check_rate_scheduler()
             self._restore_optimizer()
             start = self.batches.resume_at(epoch)
-            self._examples = epoch * self.batches.num_examples + start
+            self._examples = epoch * self.batches.end_of_epoch + start
         self._epoch, self._updates, self._end = epoch, 0, start
         if self.live:
             self.batches.begin_epoch(epoch, start, self.batches.batch_size)
@@ -341,7 +352,7 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
         if is_over:
             # A size set at the end of an epoch is that of the next. But one by which the rest would be dropped may come
             # too late to end the epoch, when the next update has begun: it is let go.
-            is_late = self._end < stream.num_examples
+            is_late = self._end < stream.end_of_epoch
             size = stream.batch_size if self.live and not is_late else self._size
             stream.record(self._epoch, stream.num_examples, size)
         else:
@@ -352,11 +363,11 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
         if not self.live:
             return self._updates == len(self._sizes)
         stream = self.batches
-        return next_boundary(self._end, stream.batch_size, stream.num_examples, stream.last_batch) is None
+        return next_boundary(self._end, stream.batch_size, stream.end_of_epoch, stream.last_batch) is None
 
     def _set_target(self, target=None):
         if target is None and self.live:
-            target = self._updates - (-(self.batches.num_examples - self._end) // self.batches.batch_size)
+            target = self._updates - (-(self.batches.end_of_epoch - self._end) // self.batches.batch_size)
         self.target = len(self._sizes) if target is None else target
         if self.progbar is not None:
             self.progbar.target = self.target

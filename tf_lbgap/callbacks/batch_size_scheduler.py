@@ -163,7 +163,11 @@ class BatchSizeScheduler(BatchSizeCallback):
     def plan(self, epoch, start):
         most = self.batches.num_examples
         return cut(
-            most, lambda at: self.size_at(epoch + at / most), start=start, last_batch=self.batches.last_batch
+            most,
+            lambda at: self.size_at(epoch + at / most),
+            start=start,
+            last_batch=self.batches.last_batch,
+            multiple_of=self.batches.replicas,
         )
 
     def on_train_begin(self, logs=None):

@@ -26,7 +26,7 @@ import tensorflow as tf
 from tf_lbgap import strategy
 from tf_lbgap.data.inputs import check_cardinality, check_seed, common_length, pack, to_arrays
 from tf_lbgap.data.keras_calls import callbacks_of, is_being_fitted, keras_calls
-from tf_lbgap.data.plan import LAST_BATCH, check_batch_size, num_batches
+from tf_lbgap.data.plan import LAST_BATCH, check_batch_size, end_of_epoch, num_batches, rounded
 from tf_lbgap.data.refusals import refuse_transformations
 from tf_lbgap.data.sources import ArraySource, StreamSource, permutation
 from tf_lbgap.data.weights import check_class_weight, fold_class_weight, fold_class_weight_numpy
@@ -172,9 +172,11 @@ class Batches(tf.data.Dataset):
             self._epoch_variable = variable(0)
             self._start_variable = variable(0)
             self._size_variable = variable(self._size)
+            self._stop_variable = variable(self.num_examples)
             self._boundaries_variable = variable(_FIRST_BOUNDARIES, shape=[None])
             self._ends_variable = variable(_FIRST_BOUNDARIES, shape=[None])  # of the live batches handed out
         self._mode = ALONE
+        self.replicas, self.end_of_epoch = 1, self.num_examples
         self._running = None  # fit's iterator, which goes from epoch to epoch
         self._counted_epoch = None  # of a fit that Keras counts: the epoch whose iterator it was given
         self._epoch_is_over = False  # whether that iterator stands exactly between two epochs
@@ -192,6 +194,8 @@ class Batches(tf.data.Dataset):
 
     @property
     def _variant_tensor(self):  # what a strategy, or another data set made from this one, reads
+        if self._mode == ALONE and next(keras_calls(), None) is None:
+            self._share_among(1)
         return self._one_epoch._variant_tensor
 
     def __deepcopy__(self, memo):
@@ -201,6 +205,8 @@ class Batches(tf.data.Dataset):
         method, arguments = next(keras_calls(), (None, {}))
         if method in ("evaluate", "predict"):
             return iter(self._to_measure())
+        if method is None and self._mode == ALONE:
+            self._share_among(1)
         if not sys._getframe(1).f_globals.get("__name__", "").startswith("keras."):
             # Somebody looks at the stream, perhaps while it feeds a fit.
             return super().__iter__() if self._mode == ALONE else iter(self._plain)
@@ -245,6 +251,7 @@ class Batches(tf.data.Dataset):
         self._counted_epoch = None
         if self._is_steered_by(arguments):
             return tf.constant(tf.data.UNKNOWN_CARDINALITY, tf.int64)
+        self._share_among(strategy.of(arguments["self"]).num_replicas_in_sync)
         if self._mode != ALONE:
             if any(m == "fit" and outer.get("x") is self for m, outer in calls[1:]):
                 raise ValueError(
@@ -277,7 +284,7 @@ class Batches(tf.data.Dataset):
         return dataset
 
     def _steps(self):
-        return num_batches(self.num_examples, self._size, self.last_batch)
+        return num_batches(self.end_of_epoch, rounded(self._size, self.replicas), self.last_batch)
 
     # The graph side: one call per epoch, when its iterator is asked for the first batch.
 
@@ -327,11 +334,14 @@ class Batches(tf.data.Dataset):
                     lambda: tf.constant(_FIRST_BOUNDARIES),
                 ],
             )
-            live_start = tf.where(tf.equal(mode, LIVE), start, self.num_examples)
+            stop = self._stop_variable.read_value()
+            live_start = tf.where(tf.equal(mode, LIVE), start, stop)
         planned = self._source.planned(epoch, boundaries)
         if self._needs_planning:
             return planned
-        live = self._source.live(epoch, live_start, self._size_variable, self._note_end, self.last_batch)
+        live = self._source.live(
+            epoch, live_start, stop, self._size_variable, self._note_end, self.last_batch
+        )
         return planned.concatenate(live)
 
     @functools.cached_property
@@ -352,7 +362,7 @@ class Batches(tf.data.Dataset):
         return self.last_batch == "merge" and isinstance(self._source, StreamSource)
 
     def _constant_boundaries(self):
-        size, stop = self._size_variable.read_value(), tf.constant(self.num_examples, tf.int64)
+        size, stop = self._size_variable.read_value(), self._stop_variable.read_value()
         if self.last_batch == "drop":
             return tf.range(0, stop + 1, size)
         if self.last_batch == "merge":
@@ -390,13 +400,13 @@ class Batches(tf.data.Dataset):
                     f"batch_size={size} was set while a schedule steers the stream. Give the schedule a step there, "
                     "or leave it out, BatchSizeScheduler(batches), to set the size by hand."
                 )
-            self._size = size
+            self._size = rounded(size, self.replicas)
             self._active().on_batch_size_set()
             return
         if self._mode != ALONE:
             self._end_interrupted()
         self._size = size
-        self._size_variable.assign(size)
+        self._size_variable.assign(rounded(size, self.replicas))
 
     @property
     def position(self):
@@ -459,8 +469,15 @@ class Batches(tf.data.Dataset):
             self._size = batch_size
             self._size_variable.assign(batch_size)
 
-    def steer(self, callback, live, rate_rule=None):
-        """Begin a fit under a batch-size callback, planned or live; `rate_rule` maps a size to the rate's factor."""
+    def steer(self, callback, live, rate_rule=None, replicas=1):
+        """Begin a fit under a batch-size callback.
+
+        Args:
+            callback: A `BatchSizeCallback`.
+            live: Whether sizes are asked for at each update, rather than planned for a whole epoch.
+            rate_rule: Function from a size to the rate's factor.
+            replicas: How many share each batch.
+        """
         rival = self._active()
         if rival is not None and rival is not callback and rival.params is callback.params:
             raise ValueError(
@@ -471,7 +488,13 @@ class Batches(tf.data.Dataset):
             raise ValueError(
                 'last_batch="merge" needs a schedule, for a stream from a tf.data.Dataset is merged ahead.'
             )
+        if live and replicas > 1 and self.last_batch != "partial":
+            raise ValueError(
+                f"last_batch={self.last_batch!r} needs a schedule under a strategy, where a live stream runs ahead of the "
+                'updates. Leave it at "partial": each replica gets its share of the last batch, too.'
+            )
         self._active, self._rate_rule = weakref.ref(callback), rate_rule
+        self._share_among(replicas)
         self._armed_variable.assign(False)
         self._set_mode(LIVE if live else PLANNED)
 
@@ -493,8 +516,10 @@ class Batches(tf.data.Dataset):
         """Say what the next iterator holds: `boundaries` if planned, else batches from `start` on."""
         self._epoch_variable.assign(epoch)
         self._start_variable.assign(start)
+        self._set_end(end_of_epoch(self.num_examples, start, self.replicas))
         if boundaries is None:
             self._ends_variable.assign(np.zeros(self.num_examples + 1, np.int64))
+            batch_size = rounded(batch_size, self.replicas)
             self._size_variable.assign(batch_size)
             self._size_in_force = batch_size
         else:
@@ -535,7 +560,8 @@ class Batches(tf.data.Dataset):
         """Give the stream back to Keras."""
         self._active, self._rate_rule = _nobody, None
         self._set_mode(ALONE)
-        self._size_variable.assign(self._size)
+        self._set_end(end_of_epoch(self.num_examples, 0, self.replicas))
+        self._size_variable.assign(rounded(self._size, self.replicas))
         self._epoch_variable.assign(self._position[0])
 
     def _end_interrupted(self):
@@ -562,6 +588,24 @@ class Batches(tf.data.Dataset):
         """Epochs until the next update, a float: the argument of schedules."""
         epoch, examples = self._position
         return epoch + examples / self.num_examples
+
+    def shared_equally(self, size):
+        """Return the size nearest below that the replicas of the fit can share equally, at least one example each."""
+        return rounded(int(size), self.replicas)
+
+    def _share_among(self, replicas):
+        """Let each batch be a multiple of the number of replicas, which share it equally."""
+        if replicas > self.num_examples:
+            raise ValueError(f"{replicas} replicas cannot share {self.num_examples} examples.")
+        if replicas != self.replicas:
+            self.replicas = replicas
+            self._set_end(end_of_epoch(self.num_examples, 0, replicas))
+            self._size_variable.assign(rounded(self._size, replicas))
+
+    def _set_end(self, end):
+        if end != self.end_of_epoch:
+            self.end_of_epoch = end
+            self._stop_variable.assign(end)
 
     def _set_mode(self, mode):
         self._mode = mode

@@ -5,6 +5,9 @@ An epoch of N examples is a walk from position 0 to position N; each batch takes
 the caller's choice: it forms a batch of its own (`"partial"`), joins the batch before it
 (`"merge"`), or is left out until the next epoch's order brings it up (`"drop"`).
 
+Several replicas share each batch equally, so then sizes are multiples of their number and the few examples at the end of
+the order that would make no whole share are left out, others in each epoch.
+
 Plain numbers only; `Batches` turns boundaries into data.
 """
 
@@ -54,7 +57,25 @@ def next_boundary(position, size, num_examples, last_batch="partial"):
     return min(end, num_examples)
 
 
-def cut(num_examples, size_at, *, start=0, last_batch="partial"):
+def end_of_epoch(num_examples, start=0, multiple_of=1):
+    """Return where an epoch that is read from `start` ends, if batches are multiples of a number of replicas.
+
+    >>> end_of_epoch(10), end_of_epoch(10, 0, 4), end_of_epoch(10, 6, 4)
+    (10, 8, 10)
+    """
+    return num_examples - (num_examples - start) % multiple_of
+
+
+def rounded(size, multiple_of):
+    """Return the size of a batch that a number of replicas share equally: rounded down, and no replica is empty.
+
+    >>> rounded(10, 4), rounded(3, 4)
+    (8, 4)
+    """
+    return max(size - size % multiple_of, multiple_of)
+
+
+def cut(num_examples, size_at, *, start=0, last_batch="partial", multiple_of=1):
     """Cut one epoch into batches.
 
     Args:
@@ -63,6 +84,7 @@ def cut(num_examples, size_at, *, start=0, last_batch="partial"):
             start of each batch.
         start: Position to start from, for an epoch that is resumed.
         last_batch: One of `"partial"`, `"merge"`, `"drop"`.
+        multiple_of: Number of replicas, of which each batch is a multiple.
 
     Returns:
         Boundaries, int64 of shape (num_batches + 1,): batch i holds positions
@@ -74,9 +96,10 @@ def cut(num_examples, size_at, *, start=0, last_batch="partial"):
         (array([ 0,  2,  4,  8, 10]), array([2, 2, 4, 4]))
     """
     boundaries, sizes = [start], []
+    stop = end_of_epoch(num_examples, start, multiple_of)
     while True:
-        size = size_at(boundaries[-1]) if boundaries[-1] < num_examples else 1
-        end = next_boundary(boundaries[-1], size, num_examples, last_batch)
+        size = rounded(size_at(boundaries[-1]), multiple_of) if boundaries[-1] < stop else 1
+        end = next_boundary(boundaries[-1], size, stop, last_batch)
         if end is None:
             return np.array(boundaries, np.int64), np.array(sizes, np.int64)
         boundaries.append(end)

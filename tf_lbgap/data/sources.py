@@ -94,9 +94,7 @@ class ArraySource:
             .prefetch(AHEAD)
         )
 
-    def live(self, epoch, start, batch_size, note_end, last_batch):
-        total = tf.constant(self.num_examples, tf.int64)
-
+    def live(self, epoch, start, total, batch_size, note_end, last_batch):
         def step(state, order):  # plan.next_boundary, as a graph
             index, position = state
             end = position + batch_size.read_value()
@@ -225,8 +223,8 @@ class StreamSource:
             .prefetch(AHEAD)
         )
 
-    def live(self, epoch, start, batch_size, note_end, last_batch):
-        limit = self.num_examples - start
+    def live(self, epoch, start, total, batch_size, note_end, last_batch):
+        limit = total - start
         examples = self._counted(self._examples(epoch, start).prefetch(CHUNK).batch(1), start, limit)
 
         def number(state, batch):
