@@ -28,7 +28,7 @@ from tf_lbgap.data.inputs import check_cardinality, check_seed, common_length, p
 from tf_lbgap.data.keras_calls import callbacks_of, is_being_fitted, keras_calls
 from tf_lbgap.data.plan import LAST_BATCH, check_batch_size, end_of_epoch, num_batches, rounded
 from tf_lbgap.data.refusals import refuse_transformations
-from tf_lbgap.data.sources import ArraySource, StreamSource, permutation
+from tf_lbgap.data.sources import WHOLE, ArraySource, Share, StreamSource, permutation
 from tf_lbgap.data.weights import check_class_weight, fold_class_weight, fold_class_weight_numpy
 
 ALONE, PLANNED, LIVE = 0, 1, 2  # the last two for the one iterator per epoch that `fit` trains on
@@ -288,10 +288,10 @@ class Batches(tf.data.Dataset):
 
     # The graph side: one call per epoch, when its iterator is asked for the first batch.
 
-    def _epochs_of(self, counter, fits=False):
+    def _epochs_of(self, counter, fits=False, share=WHOLE):
         @tf.autograph.experimental.do_not_convert
         def epoch(_):
-            return self._epoch_dataset(fits)
+            return self._epoch_dataset(fits, share)
 
         return _without_hidden_buffers(counter.flat_map(epoch))
 
@@ -303,7 +303,18 @@ class Batches(tf.data.Dataset):
     def _one_epoch_of_fit(self):
         return self._epochs_of(tf.data.Dataset.from_tensors(0), fits=True)
 
-    def _epoch_dataset(self, fits):
+    def share_of(self, context):
+        """Return what one of several workers reads: of each batch the pieces of its own replicas.
+
+        Args:
+            context: The worker's `tf.distribute.InputContext`.
+        """
+        replicas, workers = context.num_replicas_in_sync, context.num_input_pipelines
+        count = replicas // workers
+        share = Share(context.input_pipeline_id * count, count, replicas)
+        return self._epochs_of(tf.data.Dataset.from_tensors(0), fits=True, share=share)
+
+    def _epoch_dataset(self, fits, share):
         """Return the data set of an epoch.
 
         Args:
@@ -336,11 +347,11 @@ class Batches(tf.data.Dataset):
             )
             stop = self._stop_variable.read_value()
             live_start = tf.where(tf.equal(mode, LIVE), start, stop)
-        planned = self._source.planned(epoch, boundaries)
+        planned = self._source.planned(epoch, boundaries, share)
         if self._needs_planning:
             return planned
         live = self._source.live(
-            epoch, live_start, stop, self._size_variable, self._note_end, self.last_batch
+            epoch, live_start, stop, self._size_variable, self._note_end, self.last_batch, share
         )
         return planned.concatenate(live)
 

@@ -11,6 +11,7 @@ Everything here runs inside the dataset function of `Batches`, where `epoch`, `b
 
 import inspect
 import os
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -58,6 +59,23 @@ class _Mapped:
         return self.function(*parts)
 
 
+class Share(NamedTuple):
+    """The part of each batch that one worker feeds to its replicas: an equal piece to each, one after the other."""
+
+    first: int  # of its replicas, among all
+    count: int  # of its replicas
+    total: int  # replicas of all workers
+
+    def spans(self, low, high):
+        """Return where its pieces of the batch from `low` to `high` lie, int64 of shape (count, 2)."""
+        size = (high - low) // self.total
+        starts = low + size * tf.range(self.first, self.first + self.count, dtype=tf.int64)
+        return tf.stack([starts, starts + size], axis=-1)
+
+
+WHOLE = Share(0, 1, 1)
+
+
 class ArraySource:
     """Examples in memory: batches are gathered from the arrays.
 
@@ -81,9 +99,9 @@ class ArraySource:
     def _gather(self, index):
         return tf.nest.map_structure(lambda array: tf.gather(array, index), self.elements)
 
-    def planned(self, epoch, boundaries):
+    def planned(self, epoch, boundaries, share=WHOLE):
         order = self.order(epoch)
-        spans = tf.stack([boundaries[:-1], boundaries[1:]], axis=1)
+        spans = tf.reshape(share.spans(boundaries[:-1, None], boundaries[1:, None]), [-1, 2])
 
         def batch(span):
             return self.mapped(self._gather(order[span[0] : span[1]]), epoch, span[0])
@@ -94,8 +112,10 @@ class ArraySource:
             .prefetch(AHEAD)
         )
 
-    def live(self, epoch, start, total, batch_size, note_end, last_batch):
-        def step(state, order):  # plan.next_boundary, as a graph
+    def live(self, epoch, start, total, batch_size, note_end, last_batch, share=WHOLE):
+        order = self.order(epoch)
+
+        def step(state, _):  # plan.next_boundary, as a graph
             index, position = state
             end = position + batch_size.read_value()
             if last_batch == "merge":
@@ -103,16 +123,19 @@ class ArraySource:
             end = tf.where(end > total, position if last_batch == "drop" else total, end)
             noted = tf.cond(end > position, lambda: tf.group(note_end(index, end)), tf.no_op)
             with tf.control_dependencies([noted]):
-                batch = self._gather(order[position:end])
-            return (index + 1, end), (end > position, position, batch)
+                return (index + 1, end), (end > position, share.spans(position, end))
 
-        return (
-            tf.data.Dataset.from_tensors(self.order(epoch))
+        spans = (
+            tf.data.Dataset.from_tensors(0)
             .repeat()
             .scan((tf.constant(0, tf.int64), start), step)
-            .take_while(lambda more, position, batch: more)
-            .map(lambda more, position, batch: self.mapped(batch, epoch, position))
+            .take_while(lambda more, spans: more)
         )
+        if share == WHOLE:  # a data set per batch takes time
+            spans = spans.map(lambda more, spans: spans[0])
+        else:
+            spans = spans.flat_map(lambda more, spans: tf.data.Dataset.from_tensor_slices(spans))
+        return spans.map(lambda span: self.mapped(self._gather(order[span[0] : span[1]]), epoch, span[0]))
 
     def examples_at(self, index):
         with tf.device("CPU:0"):
@@ -206,7 +229,7 @@ class StreamSource:
         with tf.control_dependencies([line]):
             return tf.group(self._warned.assign(True))
 
-    def planned(self, epoch, boundaries):
+    def planned(self, epoch, boundaries, share=WHOLE):
         limit = boundaries[-1] - boundaries[0]
         chunks = self._examples(epoch, boundaries[0]).batch(CHUNK)
         # `rebatch` cycles through the sizes, and the epoch holds exactly their sum.
@@ -214,7 +237,7 @@ class StreamSource:
         batches = self._counted(chunks, boundaries[0], limit).rebatch(sizes)
         positions = tf.data.Dataset.from_tensor_slices(boundaries[:-1])
         return (
-            tf.data.Dataset.zip(positions, batches)
+            self._pieces(tf.data.Dataset.zip(positions, batches), share)
             .map(
                 lambda position, batch: self.mapped(batch, epoch, position),
                 num_parallel_calls=PARALLEL,
@@ -223,7 +246,23 @@ class StreamSource:
             .prefetch(AHEAD)
         )
 
-    def live(self, epoch, start, total, batch_size, note_end, last_batch):
+    def _pieces(self, batches, share):
+        """Cut batches, each with its position, into the pieces of a share."""
+        if share == WHOLE:
+            return batches
+
+        def cut(position, batch):
+            size = tf.shape(tf.nest.flatten(batch)[0], out_type=tf.int64)[0]
+            return tf.data.Dataset.from_tensor_slices(share.spans(tf.zeros([], tf.int64), size)).map(
+                lambda span: (
+                    position + span[0],
+                    tf.nest.map_structure(lambda t: t[span[0] : span[1]], batch),
+                )
+            )
+
+        return batches.flat_map(cut)
+
+    def live(self, epoch, start, total, batch_size, note_end, last_batch, share=WHOLE):
         limit = total - start
         examples = self._counted(self._examples(epoch, start).prefetch(CHUNK).batch(1), start, limit)
 
@@ -235,15 +274,12 @@ class StreamSource:
 
         # The key of an example is the size in force when it is wanted, so a window always fills: the size
         # cannot change before the batch is handed out.
-        return (
-            examples.group_by_window(
-                key_func=lambda *example: batch_size.read_value(),
-                reduce_func=lambda size, window: window.rebatch(size, drop_remainder=last_batch == "drop"),
-                window_size_func=lambda size: size,
-            )
-            .scan((tf.constant(0, tf.int64), start), number)
-            .map(lambda position, batch: self.mapped(batch, epoch, position))
-        )
+        batches = examples.group_by_window(
+            key_func=lambda *example: batch_size.read_value(),
+            reduce_func=lambda size, window: window.rebatch(size, drop_remainder=last_batch == "drop"),
+            window_size_func=lambda size: size,
+        ).scan((tf.constant(0, tf.int64), start), number)
+        return self._pieces(batches, share).map(lambda position, batch: self.mapped(batch, epoch, position))
 
     def in_order(self, batch_size):
         return self.dataset.take(self.num_examples).batch(batch_size)

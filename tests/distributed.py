@@ -1,0 +1,97 @@
+"""One training, under a strategy that the command line names: a program for tests of several devices and processes.
+
+    python tests/distributed.py FOLDER --strategy mirrored --devices 4
+
+It leaves `result-<task>.npz` in FOLDER: the final weights, and the batch sizes and rates of all updates.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tf_lbgap as lb
+
+N, EPOCHS, RATE, MOMENTUM = 403, 4, 0.05, 0.9
+SIZES = {0.0: 32, 0.6: 96, 1.5: 20, 2.5: 64}
+
+
+def size_at(progress):
+    """Grows, shrinks, and grows: within epochs, and to sizes that 3 or 8 do not divide."""
+    return SIZES[max(start for start in SIZES if start <= progress)]
+
+
+def rate_at(progress):
+    """Another rate at each update."""
+    return RATE / (1 + progress)
+
+
+def data():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(N, 6)).astype("float32")
+    return x, (x[:, :3].prod(1) > 0).astype("int64")
+
+
+def network():
+    layers = [keras.layers.Dense(12, activation="tanh"), keras.layers.Dense(2)]
+    return keras.Sequential([keras.Input((6,)), *layers])
+
+
+class Noted(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.rows = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.rows.append((logs["batch_size"], logs["learning_rate"]))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--strategy", default="default")
+    parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--live", action="store_true")
+    parser.add_argument("--micro-batch-size", type=int)
+    options = parser.parse_args()
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * options.devices)
+    strategy = lb.strategy.from_name(options.strategy)
+    x, y = data()
+    keras.utils.set_random_seed(7)
+    with strategy.scope():
+        model = network()
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(RATE, momentum=MOMENTUM), loss, metrics=["accuracy"])
+    first = model.get_weights()
+    batches = lb.data.Batches(x, y, batch_size=32, seed=3)
+    noted = Noted()
+    callbacks = [
+        lb.callbacks.BatchSizeScheduler(batches, size_at, micro_batch_size=options.micro_batch_size),
+        lb.callbacks.LearningRateScheduler(batches, rate_at),
+        noted,
+    ]
+    history = model.fit(
+        batches, epochs=EPOCHS, shuffle=False, verbose=2, callbacks=callbacks, validation_data=(x[:101], y[:101])
+    )
+    task = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {}).get("index", 0)
+    order = [batches.order(epoch) for epoch in range(EPOCHS)]
+    np.savez(
+        options.folder / f"result-{task}.npz",
+        rows=np.array(noted.rows),
+        order=np.array(order),
+        **{f"first_{i}": w for i, w in enumerate(first)},
+        **{f"weight_{i}": w for i, w in enumerate(model.get_weights())},
+        **{key: np.array(values) for key, values in history.history.items()},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""What Keras 3 breaks under MultiWorkerMirroredStrategy, and the cures. Opt-in: `from_name("multiworker")` installs them.
+
+Three things go wrong in `fit` of the versions in `BROKEN`:
+
+1. `_maybe_symbolic_build` reduces the first batch, whose parts differ in size between workers.
+2. `reduce_per_replica` reduces scalars over an axis that they do not have.
+3. A data set that is not sharded, as `data.Batches`, is read whole by each worker.
+
+Each has a test that fails when it is no longer needed.
+"""
+
+import functools
+import warnings
+
+import keras
+import tensorflow as tf
+from keras.src import tree
+from keras.src.backend.tensorflow import trainer
+
+BROKEN = ("3.10", "3.15")
+"""First and last version of Keras that these cures were written for and tried with."""
+
+
+def install(strategy):
+    """Let `fit`, `evaluate` and `predict` run under a MultiWorkerMirroredStrategy, in this process."""
+    if not _is_known(keras.__version__):
+        warnings.warn(
+            f"The cures for Keras under MultiWorkerMirroredStrategy were tried with {BROKEN[0]} to {BROKEN[1]}, and this "
+            f"is Keras {keras.__version__}. If fit fails, install one of those.",
+            stacklevel=3,
+        )
+    _cure_symbolic_build()
+    _cure_reduction()
+    _share_streams(strategy)
+
+
+def _is_known(version):
+    first, last, own = (tuple(map(int, v.split(".")[:2])) for v in (*BROKEN, version))
+    return first <= own <= last
+
+
+def _is_multi_worker(strategy):
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def _cure_symbolic_build():
+    original = trainer.TensorFlowTrainer._maybe_symbolic_build
+    if hasattr(original, "cured"):
+        return
+
+    @functools.wraps(original)
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        if iterator is None or not _is_multi_worker(self.distribute_strategy):
+            return original(self, iterator=iterator, data_batch=data_batch)
+        spec = iterator.data_adapter.get_tf_dataset().element_spec
+        with self.distribute_strategy.scope():
+            self._symbolic_build(data_batch=spec)
+
+    _maybe_symbolic_build.cured = original
+    trainer.TensorFlowTrainer._maybe_symbolic_build = _maybe_symbolic_build
+
+
+def _cure_reduction():
+    original = trainer.reduce_per_replica
+    if hasattr(original, "cured"):
+        return
+
+    @functools.wraps(original)
+    def reduce_per_replica(values, strategy, reduction):
+        if not _is_multi_worker(strategy) or reduction not in ("auto", "mean"):
+            return original(values, strategy, reduction)
+        # Over all workers, so that whoever decides by a number decides the same on each of them.
+        return tree.map_structure(lambda v: strategy.reduce("MEAN", v, axis=None), values)
+
+    reduce_per_replica.cured = original
+    trainer.reduce_per_replica = reduce_per_replica
+
+
+def _share_streams(strategy):
+    whole = strategy.experimental_distribute_dataset
+
+    def experimental_distribute_dataset(dataset, options=None):
+        share_of = getattr(dataset, "share_of", None)
+        if share_of is None:
+            return whole(dataset, options)
+        return strategy.distribute_datasets_from_function(share_of, options)
+
+    strategy.experimental_distribute_dataset = experimental_distribute_dataset

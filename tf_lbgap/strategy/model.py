@@ -1,0 +1,50 @@
+"""What a model's strategy is like."""
+
+import numpy as np
+import tensorflow as tf
+
+
+def of(model):
+    """Return the strategy that `model` trains under."""
+    return model.distribute_strategy
+
+
+def is_default(strategy):
+    """Return whether `strategy` is TensorFlow's no-op, so that `fit` iterates the data set itself."""
+    with tf.Graph().as_default():  # a graph of its own has no strategy scope around it
+        return type(strategy) is type(tf.distribute.get_strategy())
+
+
+def num_replicas(model):
+    """Return how many replicas share each batch, on all workers together."""
+    return of(model).num_replicas_in_sync
+
+
+def is_chief(model):
+    """Return whether this process is the one that writes files: the chief, or worker 0, or the only one."""
+    resolver = of(model).cluster_resolver
+    if resolver is None or not resolver.cluster_spec().jobs:
+        return True
+    task, has_chief = resolver.task_type, "chief" in resolver.cluster_spec().jobs
+    return task == "chief" or (task == "worker" and resolver.task_id == 0 and not has_chief)
+
+
+def agreed(model, number):
+    """Return the whole number that the chief came with, on all workers. Each of them has to call it.
+
+    Args:
+        model: A Keras model.
+        number: An int, of which only the chief's counts.
+    """
+    strategy = of(model)
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return number
+    own = tf.constant(number if is_chief(model) else 0, tf.int64)
+    local = strategy.extended.num_replicas_in_sync // max(strategy.extended._num_workers, 1)
+
+    def first():
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return tf.where(tf.equal(replica % local, 0), own, 0)
+
+    total = strategy.reduce("SUM", strategy.run(first), axis=None)
+    return int(np.asarray(total))
