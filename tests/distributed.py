@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import pathlib
+import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
@@ -45,12 +46,15 @@ def network():
 
 
 class Noted(keras.callbacks.Callback):
-    def __init__(self):
+    def __init__(self, seconds):
         super().__init__()
-        self.rows = []
+        self.seconds, self.rows = seconds, []
 
     def on_train_batch_end(self, batch, logs=None):
         self.rows.append((logs["batch_size"], logs["learning_rate"]))
+        if self.seconds:
+            print(f"update {int(self.model.optimizer.iterations.numpy())}", flush=True)
+            time.sleep(self.seconds)
 
 
 def main():
@@ -60,9 +64,18 @@ def main():
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--live", action="store_true")
     parser.add_argument("--micro-batch-size", type=int)
+    parser.add_argument("--checkpoint", action="store_true")
+    parser.add_argument(
+        "--seconds", type=float, default=0.0, help="to sleep after each update, which is told"
+    )
+    parser.add_argument("--without", help="a cure of strategy.keras_cures that is not to be applied")
     options = parser.parse_args()
+    if options.without:
+        setattr(lb.strategy.keras_cures, options.without, lambda *arguments: None)
     cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * options.devices)
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * options.devices
+    )
     strategy = lb.strategy.from_name(options.strategy)
     x, y = data()
     keras.utils.set_random_seed(7)
@@ -72,14 +85,21 @@ def main():
         model.compile(keras.optimizers.SGD(RATE, momentum=MOMENTUM), loss, metrics=["accuracy"])
     first = model.get_weights()
     batches = lb.data.Batches(x, y, batch_size=32, seed=3)
-    noted = Noted()
+    noted = Noted(options.seconds)
     callbacks = [
         lb.callbacks.BatchSizeScheduler(batches, size_at, micro_batch_size=options.micro_batch_size),
         lb.callbacks.LearningRateScheduler(batches, rate_at),
         noted,
     ]
+    if options.checkpoint:
+        callbacks.append(lb.callbacks.Checkpoint(options.folder / "checkpoints", every=3))
     history = model.fit(
-        batches, epochs=EPOCHS, shuffle=False, verbose=2, callbacks=callbacks, validation_data=(x[:101], y[:101])
+        batches,
+        epochs=EPOCHS,
+        shuffle=False,
+        verbose=2,
+        callbacks=callbacks,
+        validation_data=(x[:101], y[:101]),
     )
     task = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {}).get("index", 0)
     order = [batches.order(epoch) for epoch in range(EPOCHS)]

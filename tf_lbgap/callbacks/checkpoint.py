@@ -9,7 +9,7 @@ from tf_lbgap.callbacks.cadence import Epochs, cadence_of
 from tf_lbgap.callbacks.monitor import check_whole
 from tf_lbgap.callbacks.stream import fit_arguments
 from tf_lbgap.callbacks.summaries import flush_all
-from tf_lbgap.checkpoints import Folder, growing_files, of_callbacks, randomness, variables
+from tf_lbgap.checkpoints import Folder, archive, growing_files, of_callbacks, randomness, variables
 
 FORMAT = 1
 
@@ -96,7 +96,7 @@ class Checkpoint(keras.callbacks.Callback):
     def _begin(self):
         self._metrics = None
         self._saved, self._is_owed = None, False
-        path, content = self._folder.newest(self._tell_problem)
+        path, content = self._newest()
         if content is not None:
             try:
                 self._go_on_from(path, content)
@@ -105,6 +105,17 @@ class Checkpoint(keras.callbacks.Callback):
                     f"{path} cannot be gone on from: {error}. Pass Checkpoint another directory, or remove that one to "
                     "begin anew."
                 ) from error
+
+    def _newest(self):
+        """The checkpoint that the chief finds, for all workers."""
+        number, content = 0, None
+        if strategy.is_chief(self.model):
+            number, content = self._folder.newest(self._tell_problem)
+        number = strategy.agreed(self.model, number)
+        path = self._folder.path_of(number)
+        if number and content is None:
+            content = archive.read(path)
+        return path, content
 
     def _go_on_from(self, path, content):
         if content["format"] != FORMAT:

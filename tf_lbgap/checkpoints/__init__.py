@@ -5,7 +5,7 @@ optimizer and its metrics; `randomness` the generators of the process; `of_callb
 `growing_files` how long event files were, so that what a dead process wrote since is not there twice.
 """
 
-from tf_lbgap.checkpoints import growing_files, of_callbacks, randomness, variables
+from tf_lbgap.checkpoints import archive, growing_files, of_callbacks, randomness, variables
 from tf_lbgap.checkpoints.folder import Folder
 
-__all__ = ["Folder", "growing_files", "of_callbacks", "randomness", "variables"]
+__all__ = ["Folder", "archive", "growing_files", "of_callbacks", "randomness", "variables"]

@@ -28,20 +28,24 @@ class Folder:
         """
         self._remove_unfinished()
         number = max(self._numbered(), default=0) + 1
-        path = self.path / f"checkpoint-{number:06d}.npz"
+        path = self.path_of(number)
         archive.write(path, content)
         for old in sorted(self._numbered())[: -self.keep]:
             self._numbered()[old].unlink(missing_ok=True)
         return path
 
+    def path_of(self, number):
+        """Return the path of a checkpoint."""
+        return self.path / f"checkpoint-{number:06d}.npz"
+
     def newest(self, tell):
-        """Return path and content of the newest checkpoint that is whole, or (None, None).
+        """Return number and content of the newest checkpoint that is whole, or (0, None).
 
         Args:
             tell: Function that gets a line for each that is not.
         """
         damaged = None
-        for _, path in sorted(self._numbered().items(), reverse=True):
+        for number, path in sorted(self._numbered().items(), reverse=True):
             try:
                 content = archive.read(path)
             except (archive.Damaged, OSError) as error:
@@ -51,10 +55,10 @@ class Folder:
                 continue
             if damaged:
                 tell(f"{damaged}; going back to {path.name}.")
-            return path, content
+            return number, content
         if damaged:
             tell(f"{damaged}, and there is no other; training begins anew.")
-        return None, None
+        return 0, None
 
     def remove(self):
         """Remove all checkpoints, and the folder if nothing else is in it."""

@@ -1,10 +1,10 @@
 """The one place that knows `tf.distribute`: which strategy, who writes files, and what Keras 3 breaks.
 
-    strategy = lb.strategy.from_name("mirrored")
-    with strategy.scope():
-        model = ...
-        model.compile(...)
-    model.fit(batches, callbacks=[...])
+strategy = lb.strategy.from_name("mirrored")
+with strategy.scope():
+    model = ...
+    model.compile(...)
+model.fit(batches, callbacks=[...])
 """
 
 from tf_lbgap.strategy.model import agreed, is_chief, is_default, num_replicas, of

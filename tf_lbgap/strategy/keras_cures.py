@@ -32,6 +32,7 @@ def install(strategy):
     _cure_symbolic_build()
     _cure_reduction()
     _share_streams(strategy)
+    _tell_lost_workers()
 
 
 def _is_known(version):
@@ -51,7 +52,8 @@ def _cure_symbolic_build():
     @functools.wraps(original)
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         if iterator is None or not _is_multi_worker(self.distribute_strategy):
-            return original(self, iterator=iterator, data_batch=data_batch)
+            original(self, iterator=iterator, data_batch=data_batch)
+            return
         spec = iterator.data_adapter.get_tf_dataset().element_spec
         with self.distribute_strategy.scope():
             self._symbolic_build(data_batch=spec)
@@ -74,6 +76,42 @@ def _cure_reduction():
 
     reduce_per_replica.cured = original
     trainer.reduce_per_replica = reduce_per_replica
+
+
+class WorkerLost(RuntimeError):
+    """Another worker of the cluster is gone, and an update needs them all."""
+
+
+def _tell_lost_workers():
+    """Say what to do where TensorFlow says that collective operations were aborted."""
+    original = trainer.TensorFlowTrainer.fit
+    if hasattr(original, "cured"):
+        return
+
+    @functools.wraps(original)
+    def fit(self, *args, **kwargs):
+        try:
+            return original(self, *args, **kwargs)
+        except tf.errors.OpError as error:
+            if not _is_multi_worker(self.distribute_strategy) or not _is_of_another_worker(error):
+                raise
+            raise WorkerLost(
+                f"fit ended because another worker is gone: {' '.join(str(error.message).split())[:300]} ... Start all workers "
+                "again; with lb.callbacks.Checkpoint training goes on from the last checkpoint."
+            ) from error
+
+    fit.cured = original
+    trainer.TensorFlowTrainer.fit = fit
+
+
+def _is_of_another_worker(error):
+    kinds = (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError,
+    )
+    return isinstance(error, kinds) or "ollective" in str(error.message)
 
 
 def _share_streams(strategy):

@@ -39,12 +39,11 @@ def agreed(model, number):
     strategy = of(model)
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return number
-    own = tf.constant(number if is_chief(model) else 0, tf.int64)
-    local = strategy.extended.num_replicas_in_sync // max(strategy.extended._num_workers, 1)
+    own = tf.constant(number, tf.int64)
 
-    def first():
+    def first():  # the chief has the first replica
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        return tf.where(tf.equal(replica % local, 0), own, 0)
+        return tf.where(tf.equal(replica, 0), own, tf.zeros_like(own))
 
     total = strategy.reduce("SUM", strategy.run(first), axis=None)
     return int(np.asarray(total))
