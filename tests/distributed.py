@@ -57,6 +57,44 @@ class Noted(keras.callbacks.Callback):
             time.sleep(self.seconds)
 
 
+def measured(strategy):
+    """Train a little and measure; return numbers that should not depend on the devices."""
+    x, y = (part[:96] for part in data())
+    with strategy.scope():
+        model = network()
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(RATE, momentum=MOMENTUM), loss)
+    batches = lb.data.Batches(x, y, batch_size=32, seed=0)
+    probes = {"every": 2, "window": 4, "burn_in": 0, "num_micro_batches": 4}
+    adaptive = lb.callbacks.AdaptiveBatchSize(
+        batches, lb.growth.InnerProductTest(theta=1e9), every=2, window=3, num_micro_batches=4, sizes="any"
+    )
+    noise = [
+        lb.callbacks.GradientNoiseMonitor(batches, **probes, per_layer=True),
+        lb.callbacks.GradientNoiseMonitor(batches, **probes, probe="separate", prefix="separate_"),
+    ]
+    curvature = lb.callbacks.CurvatureMonitor(batches, k=2, trace=6, tolerance=1e-6, every="epoch")
+    callbacks = [adaptive, *noise, curvature]
+    model.fit(batches, epochs=3, shuffle=False, verbose=0, callbacks=callbacks)
+    found = {"eigenvalues": [row["values"] for row in curvature.history]}
+    found["trace"] = [row["trace"] for row in curvature.history]
+    for monitor in noise:
+        for key in ("trace", "squared_norm", "noise_scale"):
+            found[f"{monitor.prefix}noise_{key}"] = [row[key] for row in monitor.history]
+    found["layers"] = [layer["trace"] for row in noise[0].history for layer in row["layers"].values()]
+    found["products"] = [row["numbers"]["inner_product_variance"] for row in adaptive.history]
+    for operator in (lb.curvature.GaussNewtonOperator, lb.curvature.FisherOperator):
+        pairs = lb.curvature.top_eigenpairs(operator(model, loss, batches), 2, tolerance=1e-7)
+        found[operator.__name__] = pairs.values
+    found["ascent"] = lb.sharpness.ascent_sharpness(model, loss, (x, y))
+    found["average"] = lb.sharpness.average_sharpness(model, loss, (x, y), seed=0)
+    found["ragged"] = lb.curvature.trace(
+        lb.curvature.HessianOperator(model, loss, lb.data.Batches(x[:95], y[:95], batch_size=40)),
+        num_products=10,
+    ).value
+    return found
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=pathlib.Path)
@@ -65,6 +103,7 @@ def main():
     parser.add_argument("--live", action="store_true")
     parser.add_argument("--micro-batch-size", type=int)
     parser.add_argument("--checkpoint", action="store_true")
+    parser.add_argument("--measure", action="store_true")
     parser.add_argument(
         "--seconds", type=float, default=0.0, help="to sleep after each update, which is told"
     )
@@ -79,6 +118,9 @@ def main():
     strategy = lb.strategy.from_name(options.strategy)
     x, y = data()
     keras.utils.set_random_seed(7)
+    if options.measure:
+        np.savez(options.folder / "result-0.npz", **measured(strategy))
+        return
     with strategy.scope():
         model = network()
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -153,6 +153,17 @@ def test_two_processes_accumulate():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 4])
+def test_measures_do_not_depend_on_the_devices(devices):
+    """The batch of 32 is probed in 4 parts: 4, 2 or 1 of them on each device."""
+    (one,), _ = trained("--measure")
+    (several,), _ = trained("--measure", "--strategy=mirrored", f"--devices={devices}")
+    assert one.keys() == several.keys() and len(one["noise_trace"]) == len(one["separate_noise_trace"]) > 0
+    for key, value in one.items():
+        np.testing.assert_allclose(several[key], value, rtol=1e-5, atol=1e-7, err_msg=key)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cure, symptom",
     [

@@ -381,7 +381,7 @@ class Monitor(keras.callbacks.Callback):
     # Where training is.
 
     def _update(self):
-        return int(self.model.optimizer.iterations)
+        return int(self.model.optimizer.iterations.numpy())
 
     def _progress(self):
         """Epochs so far, with the part of the running one where its number of updates can be known."""

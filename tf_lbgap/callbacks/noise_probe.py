@@ -79,12 +79,6 @@ class NoiseProbe:
             self._separate = SeparateGradients(model, self._batches)
             return
         self._executions = executions_of(model)
-        if self._executions.num_replicas > 1:
-            raise ValueError(
-                f"{who}: each of the {self._executions.num_replicas} replicas sees a part of the batch only, and gradients of "
-                "parts are not probed under a strategy yet. Train on one device, or measure at fixed weights with "
-                "lb.gradient_noise.measure."
-            )
         self._executions.begin_fit()
         reason = _differs_as_micro_batches(model)
         if reason:

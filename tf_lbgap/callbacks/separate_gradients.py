@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from tf_lbgap import strategy
 from tf_lbgap.curvature import LossSurface
 from tf_lbgap.training import MicroGradients
 
@@ -18,8 +17,6 @@ class SeparateGradients:
     def __init__(self, model, batches):
         if model.loss is None:
             raise ValueError("The model was compiled without a loss, so there is no gradient to probe.")
-        if not strategy.is_default(strategy.of(model)):
-            raise ValueError('probe="separate" runs on one device; leave it out under a strategy.')
         try:
             batches.examples_at([0])
         except ValueError:

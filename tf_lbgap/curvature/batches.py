@@ -22,14 +22,15 @@ class TensorBatches:
             a list; `data.Batches` is read in storage order. x, y and sample_weight may be nested.
         dtype: Of the model's weights.
         chunk_size: The longest piece, in examples; None cuts nothing.
+        num_devices: How many devices work at the same time; a batch that is cut gives each of them a piece.
 
     Attributes:
         signature: Nested `tf.TensorSpec` which fits every batch seen so far.
     """
 
-    def __init__(self, batches, dtype, chunk_size=None):
+    def __init__(self, batches, dtype, chunk_size=None, num_devices=1):
         self._dtype = tf.as_dtype(dtype)
-        self._chunk_size = chunk_size
+        self._chunk_size, self._num_devices = chunk_size, num_devices
         batches = repeatable(batches)
         if isinstance(batches, list):
             batches = [self._tensors(batch) for batch in batches]
@@ -46,14 +47,12 @@ class TensorBatches:
         self._batches = batches
 
     @classmethod
-    def of(cls, batches, dtype, chunk_size=None):
+    def of(cls, batches, dtype, chunk_size=None, num_devices=1):
         """The same, or `batches` itself if it is that already: sums over the same data share it."""
-        if isinstance(batches, cls) and (batches._dtype, batches._chunk_size) == (
-            tf.as_dtype(dtype),
-            chunk_size,
-        ):
+        wanted = tf.as_dtype(dtype), chunk_size, num_devices
+        if isinstance(batches, cls) and (batches._dtype, batches._chunk_size, batches._num_devices) == wanted:
             return batches
-        return cls(batches, dtype, chunk_size)
+        return cls(batches, dtype, chunk_size, num_devices)
 
     def __iter__(self):
         as_they_came = isinstance(self._batches, list)
@@ -62,7 +61,9 @@ class TensorBatches:
 
     def _chunks(self, batch):
         length = int(tf.nest.flatten(batch)[0].shape[0])
-        size = self._chunk_size or length
+        size = length
+        if self._chunk_size is not None:
+            size = min(self._chunk_size, -(-length // self._num_devices))
         if length <= size:
             yield batch
             return

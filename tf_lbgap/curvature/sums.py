@@ -5,6 +5,9 @@ Every quantity here, products of a matrix as well as losses and gradients, is a 
 batch and reads the weights when it runs, so nothing is compiled anew while a model trains.
 """
 
+import concurrent.futures
+import itertools
+
 import numpy as np
 import tensorflow as tf
 
@@ -26,15 +29,26 @@ class SumsOverBatches:
         dtype: Of the weights.
         chunk_size: Of `TensorBatches`.
         jit_compile: Whether XLA compiles the function; refused where XLA is known to be wrong.
+        devices: Names of devices that work on different batches at the same time; empty: the default one.
     """
 
-    def __init__(self, function, arguments, batches, dtype, *, chunk_size=CHUNK_SIZE, jit_compile=False):
+    def __init__(
+        self,
+        function,
+        arguments,
+        batches,
+        dtype,
+        *,
+        chunk_size=CHUNK_SIZE,
+        jit_compile=False,
+        devices=(),
+    ):
         if chunk_size is not None and (not isinstance(chunk_size, int) or chunk_size < 1):
             raise ValueError(
                 f"chunk_size is {chunk_size!r}, but should be a number of examples, such as {CHUNK_SIZE}."
             )
         self._function, self._arguments, self._dtype = function, arguments, dtype
-        self._chunk_size, self._jit_compile = chunk_size, jit_compile
+        self._chunk_size, self._jit_compile, self._devices = chunk_size, jit_compile, devices
         self._signature = self._traced = None
         self.batches = batches
 
@@ -45,7 +59,8 @@ class SumsOverBatches:
 
     @batches.setter
     def batches(self, batches):
-        self._batches = TensorBatches.of(batches, self._dtype, self._chunk_size)
+        devices = max(len(self._devices), 1)
+        self._batches = TensorBatches.of(batches, self._dtype, self._chunk_size, devices)
         try:
             self._accept(self._batches.signature)
         except ValueError:  # another structure altogether: forget the old one
@@ -55,14 +70,31 @@ class SumsOverBatches:
     def __call__(self, *arguments):
         """Return the sums, a list of float64 arrays, and the count, a float."""
         sums, count = None, 0.0
-        for batch in self._batches:
-            parts, part_count = self.of_batch(batch, *arguments)
+        for parts, part_count in self._of_batches(arguments):
             if sums is None:
                 sums = [np.zeros(part.shape) for part in parts]
             for total, part in zip(sums, parts, strict=True):
                 total += part.numpy()
             count += float(part_count)
         return sums, count
+
+    def _of_batches(self, arguments):
+        """Yield what the function gives for each batch, in order; as many at a time as there are devices."""
+        if not self._devices:
+            for batch in self._batches:
+                yield self.of_batch(batch, *arguments)
+            return
+
+        def on_device(device, batch):
+            with tf.device(device):
+                return self.of_batch(batch, *arguments)
+
+        batches = iter(self._batches)
+        with concurrent.futures.ThreadPoolExecutor(len(self._devices)) as pool:
+            while group := list(itertools.islice(batches, len(self._devices))):
+                for batch in group:
+                    self.trace(batch)  # here, and not in each thread
+                yield from pool.map(on_device, self._devices, group)
 
     def of_batch(self, batch, *arguments):
         """Return what the traced function gives for one batch, as tensors."""

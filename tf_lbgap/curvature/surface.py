@@ -7,6 +7,7 @@ weights as an argument, so the model's own are never touched.
 import numpy as np
 import tensorflow as tf
 
+from tf_lbgap import strategy
 from tf_lbgap.curvature.objective import Objective, num_examples
 from tf_lbgap.curvature.sums import CHUNK_SIZE, SumsOverBatches
 
@@ -136,6 +137,7 @@ class LossSurface:
             batches,
             self.parameters.dtype,
             chunk_size=self._chunk_size,
+            devices=strategy.devices(self._objective.model),
         )
 
     def _loss(self, batch, statistics, flat):

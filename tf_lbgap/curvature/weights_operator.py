@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
+from tf_lbgap import strategy
 from tf_lbgap.curvature.objective import Objective
 from tf_lbgap.curvature.operator import Operator
 from tf_lbgap.curvature.second_order import check_second_derivatives
@@ -75,6 +76,7 @@ class WeightsOperator(Operator):
             self.dtype,
             chunk_size=self._chunk_size,
             jit_compile=self._jit_compile,
+            devices=strategy.devices(self._objective.model),
         )
 
     @property

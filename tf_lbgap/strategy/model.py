@@ -20,6 +20,15 @@ def num_replicas(model):
     return of(model).num_replicas_in_sync
 
 
+def devices(model):
+    """Return the names of the devices of this process among which work may be spread: several, or an empty list."""
+    strategy = of(model)
+    if not isinstance(strategy, (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)):
+        return []
+    found = list(strategy.extended.worker_devices)
+    return found if len(found) > 1 else []
+
+
 def is_chief(model):
     """Return whether this process is the one that writes files: the chief, or worker 0, or the only one."""
     resolver = of(model).cluster_resolver

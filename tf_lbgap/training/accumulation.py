@@ -14,7 +14,7 @@ References:
 
 import tensorflow as tf
 
-from tf_lbgap.training import gradients, losses, parts
+from tf_lbgap.training import gradients, losses, parts, replicas
 from tf_lbgap.training.logs import Logs
 
 
@@ -49,11 +49,18 @@ class Accumulation:
         # Parts without a single counted entry have no gradient, and no weight.
         mean = [tf.math.divide_no_nan(t, tf.cast(state["weight"], t.dtype)) for t in state["gradients"]]
         if self._notebook is not None:
-            self._note(loop, state, mean)
-        if self._applies:
-            chosen = [None if place is None else mean[place] for place in loop.places]
-            self._optimizer.apply(chosen, loop.applied_to)
+            total = replicas.summed(mean)
+            self._note(loop, state, total)
+        if self._applies and self._notebook is not None and replicas.may_be_summed_before(self._optimizer):
+            with replicas.summed_before(self._optimizer):
+                self._apply(total, loop)
+        elif self._applies:
+            self._apply(mean, loop)
         return loop.logs.finish(tf.math.divide_no_nan(state["means"], state["weight"]), state["sums"])
+
+    def _apply(self, grads, loop):
+        chosen = [None if place is None else grads[place] for place in loop.places]
+        self._optimizer.apply(chosen, loop.applied_to)
 
     def _build_losses(self, data):
         """Let Keras make the metrics of several losses, which it makes at the first batch, outside the loop."""
@@ -65,23 +72,25 @@ class Accumulation:
         ):
             self._model._symbolic_build(data_batch=data)
 
-    def _note(self, loop, state, mean):
-        k, scale = tf.cast(loop.k, tf.float64), self._loss_scale()
-        squares = _squared_norms(mean) / scale**2
+    def _note(self, loop, state, whole):
+        """Note the norms, given the gradient of the whole batch; each replica notes its part of a mean over them.
+
+        Keras divides the losses of a replica by R, the number of replicas, and adds their gradients up.
+        """
+        r, k, scale = float(replicas.count()), tf.cast(loop.k, tf.float64), self._loss_scale()
+        squares = _squared_norms(whole) / scale**2
         variance = tf.constant(0.0, tf.float64)
         if self._inner_products:
-            each = state["each"].stack()  # (k, all weights)
-            products = (
-                tf.linalg.matvec(tf.cast(each, tf.float64), tf.cast(_flat(mean), tf.float64)) / scale**2
-            )
+            each = r * tf.cast(state["each"].stack(), tf.float64)  # (k, all weights)
+            products = tf.linalg.matvec(each, tf.cast(_flat(whole), tf.float64)) / scale**2
             squared = tf.reduce_sum(squares)
             sizes = state["sizes"].stack()
-            variance = tf.reduce_sum(sizes * (products - squared) ** 2) / (k - 1.0)
-            variance = tf.where(k > 1, variance, float("nan"))
+            variance = r * tf.reduce_sum(sizes * (products - squared) ** 2) / (r * k - 1.0)
+            variance = tf.where(r * k > 1, variance, float("nan"))
         order = [self._optimizer._get_variable_index(v) for v in self._model.trainable_variables]
         self._notebook.write(
-            (loop.n, k, state["inverse"] / k, variance),
-            tf.gather(state["squares"], order) / scale**2 / k,
+            (r * tf.cast(loop.n, tf.float64), r * k, state["inverse"] / k, variance),
+            tf.gather(state["squares"], order) * (r / scale) ** 2 / k,
             tf.gather(squares, order),
         )
 

@@ -38,16 +38,25 @@ class MicroGradients:
 class Notebook:
     """Variables in which a traced update leaves these numbers.
 
+    Each replica has its own, and their mean is read: what is of the whole batch is the same on all of them.
+
     Args:
         num_variables: V.
+        strategy: That of the model.
     """
 
-    def __init__(self, num_variables):
-        variable = lambda shape: tf.Variable(tf.zeros(shape, tf.float64), trainable=False)  # noqa: E731
-        with tf.device("CPU:0"):
+    def __init__(self, num_variables, strategy):
+        def variable(shape):
+            return tf.Variable(
+                tf.zeros(shape, tf.float64),
+                trainable=False,
+                synchronization=tf.VariableSynchronization.ON_READ,
+                aggregation=tf.VariableAggregation.MEAN,
+            )
+
+        with strategy.scope() if strategy.num_replicas_in_sync > 1 else tf.device("CPU:0"):
             self._numbers = variable([4])  # batch size, parts, mean inverse size, inner-product variance
             self._norms = variable([2, num_variables])
-        self.inner_products = False
 
     def write(self, numbers, squared_norms, squared_norm):
         """Leave the numbers of one update; `numbers` as `_numbers`."""
@@ -56,13 +65,13 @@ class Notebook:
 
     def read(self, inner_products):
         """Return the `MicroGradients` of the last update written, or None."""
-        size, parts, inverse, variance = self._numbers.numpy()
+        size, parts, inverse, variance = np.asarray(self._numbers.read_value())
         if not size:
             return None
-        squared_norms, squared_norm = self._norms.numpy()
+        squared_norms, squared_norm = np.asarray(self._norms.read_value())
         return MicroGradients(
-            int(size),
-            int(parts),
+            round(size),
+            round(parts),
             float(inverse),
             squared_norms,
             squared_norm,

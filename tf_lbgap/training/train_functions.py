@@ -60,16 +60,7 @@ class TrainFunctions:
             micro_batch_size: Most examples of a part.
             inner_products: Whether to note the inner products with the batch's gradient too, for which all
                 gradients are kept until the end of the update: k times the memory of the weights.
-
-        Raises:
-            ValueError: If the model trains under a strategy with several replicas.
         """
-        replicas = strategy.of(self._model).num_replicas_in_sync
-        if replicas > 1:
-            raise ValueError(
-                f"The gradients of {replicas} replicas cannot be probed: each sees its own part of the batch only. Measure on "
-                "one device, or with gradient_noise.measure at fixed weights."
-            )
         self._choose(self._key("inner products" if inner_products else "probing", micro_batch_size))
 
     @property
@@ -153,7 +144,7 @@ class TrainFunctions:
     def _make(self, key):
         kind, micro_batch_size = key
         if kind != "accumulating" and self._notebook is None:
-            self._notebook = Notebook(len(self._model.trainable_variables))
+            self._notebook = Notebook(len(self._model.trainable_variables), strategy.of(self._model))
         update = Accumulation(
             self._model,
             self._micro_batch_size.read_value if micro_batch_size is None else lambda: micro_batch_size,
