@@ -131,8 +131,29 @@ def test_a_variable_without_a_gradient_has_norm_zero():
     assert found.squared_norm[0] == found.squared_norms[0] == 0 < found.squared_norm[1:].min()
 
 
-def test_several_replicas_are_refused():
-    with mirrored().scope():
-        model = mlp()
-    with pytest.raises(ValueError, match="gradients of 2 replicas cannot be probed"):
-        TrainFunctions(model).use_probing(3)
+@pytest.mark.parametrize("optimizer", [{}, slow({"global_clipnorm": 0.01}), slow({"use_ema": True})], ids=str)
+def test_replicas_note_the_norms_of_single_examples(optimizer):
+    """36 examples on two devices in parts of one: norms and products are those of the 36 gradients, taken one by one.
+
+    The update is the plain one, too: of Keras' optimizers only those without clipping are handed the sum.
+    """
+    models = []
+    for _ in range(2):
+        with mirrored().scope():
+            models.append(mlp(keras.optimizers.SGD(0.1, momentum=0.9, **optimizer)))
+    models[1].set_weights(models[0].get_weights())
+    examples = [g[:36] for g in gradients_of_examples(models[0])]
+    functions = TrainFunctions(models[0])
+    functions.use_probing(1, inner_products=True)
+    for model in models:
+        fit(model, X[:36], LABELS[:36], batch_size=36, epochs=1)
+    found = functions.gradients
+    assert (found.batch_size, found.num_micro_batches, found.mean_inverse_size) == (36, 36, 1.0)
+    np.testing.assert_allclose(found.squared_norms, [(g**2).sum(1).mean() for g in examples], rtol=1e-10)
+    np.testing.assert_allclose(found.squared_norm, [(g.mean(0) ** 2).sum() for g in examples], rtol=1e-10)
+    flat = np.concatenate(examples, axis=1)
+    products = flat @ flat.mean(0)
+    variance = ((products - (flat.mean(0) ** 2).sum()) ** 2).sum() / 35
+    np.testing.assert_allclose(found.inner_product_variance, variance, rtol=1e-10)
+    for one, other in zip(*(m.weights for m in models), strict=True):
+        np.testing.assert_allclose(other.numpy(), one.numpy(), atol=1e-12)
