@@ -55,6 +55,11 @@ def _parser():
     run.add_argument(
         "--jobs", type=_positive, default=1, metavar="N", help="processes that train at the same time"
     )
+    run.add_argument(
+        "--strategy",
+        metavar="NAME",
+        help="what to train on: default, mirrored, multiworker, tpu, parameter_server or auto; as strategy=NAME",
+    )
     run.add_argument("--again", action="store_true", help="train anew what is finished")
     run.add_argument("--quiet", action="store_true", help="print the table and the paths only")
     run.set_defaults(command=_run)
@@ -109,7 +114,8 @@ def _run(options):
     from tf_lbgap import experiment, report
     from tf_lbgap.bars import Bars
 
-    loaded = experiment.load(options.config, options.overrides)
+    strategy = [f"strategy={options.strategy}"] * (options.strategy is not None)
+    loaded = experiment.load(options.config, options.overrides + strategy)
     console = Console(highlight=False, markup=False, emoji=False)  # names are printed as they are
     with Bars(console, quiet=options.quiet) as bars:
         rows = experiment.run(loaded, jobs=options.jobs, again=options.again, listen=bars)

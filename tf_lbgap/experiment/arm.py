@@ -8,18 +8,19 @@ import contextlib
 import functools
 import math
 import numbers
+import time
 
 import keras
 import numpy as np
 
-from tf_lbgap import batch_normalization, callbacks, curvature, data, schedules, sharpness
+from tf_lbgap import batch_normalization, callbacks, curvature, data, schedules, sharpness, strategy
 from tf_lbgap.callbacks.described import described
 from tf_lbgap.callbacks.summaries import Summaries
 from tf_lbgap.experiment.calls import ConfigError, is_call, make, make_function, mistakes
 from tf_lbgap.experiment.clock import Clock, TimedSteps
 from tf_lbgap.experiment.evaluation import Evaluation
 from tf_lbgap.experiment.events import write_results
-from tf_lbgap.experiment.files import write_json
+from tf_lbgap.experiment.files import CHECKPOINTS, write_json
 
 UNLIMITED = 10**6  # epochs, where something else ends training
 
@@ -35,6 +36,7 @@ class Arm:
 
     def __init__(self, config, equal, measure):
         self.config, self.equal, self.measure = config, equal, measure
+        self._strategy = strategy_of(config)
         self._model = None
 
     def run(self, seed, *, split=None, folder=None, progress=None):
@@ -113,30 +115,35 @@ class Arm:
 
     def _prepare(self, split, seed):
         config = self.config
-        fresh = make_model(config["model"], split, seed)
         if self._model is None:
-            self.loss = make(config["loss"])
-            check_logits(fresh, self.loss, first_examples(split.x_train, split.y_train, 100)[0])
-            self._evaluation = Evaluation(fresh, self.loss)
-            self._subject = None
-            fresh.compile(
-                make(config["optimizer"]),
-                self.loss,
-                metrics=["accuracy"] if _is_classification(split) else [],
-                jit_compile=config["jit_compile"],
-                steps_per_execution=config["steps_per_execution"],
-            )
-            fresh.optimizer.build(fresh.trainable_variables)
-            self._untouched = [variable.numpy() for variable in fresh.optimizer.variables]
-            TimedSteps.install(fresh, lambda: self._clock)
-            self._model = fresh
+            with self._strategy.scope():
+                self._compile(split, seed)
         else:
-            _copy_variables(fresh, self._model)
+            _copy_variables(make_model(config["model"], split, seed), self._model)
             for variable, value in zip(self._model.optimizer.variables, self._untouched, strict=True):
                 variable.assign(value)
         rate = config["learning_rate"]
         if rate is not None and not is_call(rate):
             self._model.optimizer.learning_rate = rate
+
+    def _compile(self, split, seed):
+        config = self.config
+        fresh = make_model(config["model"], split, seed)
+        self.loss = make(config["loss"])
+        check_logits(fresh, self.loss, first_examples(split.x_train, split.y_train, 100)[0])
+        self._evaluation = Evaluation(fresh, self.loss)
+        self._subject = None
+        fresh.compile(
+            make(config["optimizer"]),
+            self.loss,
+            metrics=["accuracy"] if _is_classification(split) else [],
+            jit_compile=config["jit_compile"],
+            steps_per_execution=config["steps_per_execution"],
+        )
+        fresh.optimizer.build(fresh.trainable_variables)
+        self._untouched = [variable.numpy() for variable in fresh.optimizer.variables]
+        TimedSteps.install(fresh, lambda: self._clock)
+        self._model = fresh
 
     def _batches(self, split, seed):
         config = self.config
@@ -184,7 +191,15 @@ class Arm:
             result.append(keras.callbacks.TensorBoard(folder, write_graph=False, update_freq="epoch"))
         if progress is not None:
             result.append(_Progress(batches, self._fraction, stop, progress))
+        if folder is not None:
+            result.append(_Resumed(self._clock, self._model, progress or _tell_nobody))
+            result.append(self._checkpoint(folder))
         return result
+
+    def _checkpoint(self, folder):
+        # Several workers have to agree, and each of them has a clock of its own.
+        every = "epoch" if self.config["strategy"] in ("multiworker", "auto") else _NowAndThen()
+        return callbacks.Checkpoint(folder / CHECKPOINTS, every=every, delete_checkpoint=False, verbose=0)
 
     def _steering(self, batches, folder):
         """The callback that says how large a batch is."""
@@ -315,6 +330,17 @@ class Arm:
             measured=self._measured,
             **settings,
         )
+
+
+def strategy_of(config):
+    """Return the strategy that an arm's configuration names: one object for all arms of a process."""
+    with mistakes("strategy"):
+        return _strategy(config["strategy"])
+
+
+@functools.cache
+def _strategy(name):
+    return strategy.from_name(name)
 
 
 def load_split(config, seed):
@@ -448,6 +474,38 @@ class _StopAfterSeconds(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if self._spent() >= self._seconds:
             self.model.stop_training = True
+
+
+class _NowAndThen:
+    """Asks for a checkpoint when the last is some seconds ago."""
+
+    def __init__(self, least=20.0):
+        self._least, self._last = least, time.monotonic()
+
+    def __call__(self, update, progress):
+        is_due = time.monotonic() - self._last >= self._least
+        if is_due:
+            self._last = time.monotonic()
+        return is_due
+
+
+class _Resumed(keras.callbacks.Callback):
+    """Adds the seconds that a process which died had spent, and tells where training goes on."""
+
+    def __init__(self, clock, model, tell):
+        super().__init__()
+        self._clock, self._trained, self._tell = clock, model, tell
+
+    def get_state(self):
+        return self._clock.get_state()
+
+    def set_state(self, seconds):
+        self._clock.set_state(seconds)
+        self._tell(0.0, f"going on from update {int(self._trained.optimizer.iterations.numpy()):,}")
+
+
+def _tell_nobody(fraction, text):
+    pass
 
 
 class _Progress(keras.callbacks.Callback):

@@ -29,6 +29,16 @@ class Clock:
             self._settle()
             self._stack.pop()
 
+    def get_state(self):
+        """Return the seconds so far, by part."""
+        self._settle()
+        return dict(self.seconds)
+
+    def set_state(self, seconds):
+        """Add those of a process that this one goes on from."""
+        for part, value in seconds.items():
+            self.seconds[part] += value
+
     def _settle(self):
         now = time.perf_counter()
         if self._stack:

@@ -33,6 +33,8 @@ DEFAULTS = {
     "optimizer": {"call": "keras.optimizers.SGD", "learning_rate": 0.1, "momentum": 0.9},
     "map": None,
     "jit_compile": False,
+    # what it runs on: a name of `strategy.from_name`
+    "strategy": "default",
     "steps_per_execution": 1,
     # the batch
     "batch_size": None,
@@ -79,6 +81,7 @@ _CHOICES = {
     "last_batch": ("partial", "merge", "drop"),
     "jit_compile": (True, False, "auto"),
     "momentum_correction": (True, False),
+    "strategy": ("auto", "default", "mirrored", "multiworker", "parameter_server", "tpu"),
 }
 _FILES = ("config.yaml", "results.json", "results.csv", "report.html", "error.txt")  # of a run directory
 

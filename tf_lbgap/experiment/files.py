@@ -8,6 +8,9 @@ import pathlib
 
 from tf_lbgap.aside import written_aside
 
+CHECKPOINTS = "checkpoints"
+"""The folder, within that of an arm and seed, of what an interrupted training goes on from."""
+
 
 def write_text(path, text):
     """Write a file so that a reader finds the old content or the new, never a part."""

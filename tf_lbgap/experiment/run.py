@@ -4,16 +4,17 @@
 runs/quickstart/config.yaml              the experiment as it was understood
                 results.json, .csv       a row per arm and seed
                 error.txt                the tracebacks, if training raised
+                small/.0.unfinished/     what is being trained, or was when the run was killed, with its checkpoints
                 small/0/result.json      one arm and seed: written last, so its presence means "finished"
                         model.weights.h5
                         events.*.lbgap   curves, spectra and results, for TensorBoard's tab SHARPNESS
                         train/ validation/   Keras' own events
 ```
 
-An arm and seed that is finished, with the same configuration, is not trained again.
+An arm and seed that is finished, with the same configuration, is not trained again; one that was interrupted goes on from its
+last checkpoint.
 """
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import functools
@@ -34,8 +35,9 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+from tf_lbgap.experiment import processes
 from tf_lbgap.experiment.calls import ConfigError, check, is_call, make, make_function
-from tf_lbgap.experiment.files import digest, read_json, write_csv, write_json, write_text
+from tf_lbgap.experiment.files import CHECKPOINTS, digest, read_json, write_csv, write_json, write_text
 from tf_lbgap.experiment.quiet import import_tensorflow
 
 
@@ -248,7 +250,7 @@ def _finished(experiment, arm, seed):
 
 
 def _train_all(experiment, tasks, jobs, listen):
-    """Yield (task, row or exception) as they come."""
+    """Yield (task, row or failure) as they come."""
     if jobs == 1 or len(tasks) < 2:
         if tasks:
             import_tensorflow()
@@ -259,24 +261,20 @@ def _train_all(experiment, tasks, jobs, listen):
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager:
         news = manager.Queue()
-        pool = concurrent.futures.ProcessPoolExecutor(
-            min(jobs, len(tasks)), mp_context=context, initializer=_share_cores, initargs=(jobs,)
-        )
-        try:
-            futures = {pool.submit(_train_in_process, experiment, *task, news): task for task in tasks}
-            waiting = set(futures)
-            while waiting:
-                done, waiting = concurrent.futures.wait(waiting, timeout=0.1, return_when="FIRST_COMPLETED")
+        with processes.Workers(
+            min(jobs, len(tasks)), context, _begin_process, (jobs, os.getpid())
+        ) as workers:
+            waiting = list(tasks)
+            while waiting or workers.busy:
+                while waiting and workers.idle:
+                    workers.submit(waiting.pop(0), _train_in_process, experiment, news)
+                for task, outcome, error in workers.done(timeout=0.1):
+                    if isinstance(error, processes.Died):
+                        listen.advanced(*task, 0.0, "its process died; another goes on")
+                        waiting.insert(0, task)
+                        continue
+                    yield task, outcome if error is None else _failure(error)
                 _pass_on(news, listen)
-                for future in done:
-                    error = future.exception()
-                    yield futures[future], future.result() if error is None else _failure(error)
-        except BaseException:  # the user's Ctrl-C
-            for process in list(pool._processes.values()):
-                process.terminate()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _pass_on(news, listen):
@@ -290,15 +288,17 @@ def _threads(jobs):
     return max(1, (os.cpu_count() or 1) // jobs)
 
 
-def _share_cores(jobs):
+def _begin_process(jobs, parent):
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for this one
+    processes.die_with(parent)
     import_tensorflow()
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(_threads(jobs))
 
 
-def _train_in_process(experiment, arm, seed, news):
+def _train_in_process(task, experiment, news):
+    arm, seed = task
     news.put(("started", arm, seed))
     return _attempt(experiment, arm, seed, lambda *progress: news.put(("advanced", arm, seed, *progress)))
 
@@ -323,12 +323,15 @@ def _failure(error):
 def _train(experiment, arm, seed, tell):
     folder = _folder(experiment, arm, seed)
     aside = folder.with_name(f".{seed}.unfinished")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    if read_json(aside / "identity.json") != _identity(experiment, arm):
+        shutil.rmtree(aside, ignore_errors=True)
+        write_json(aside / "identity.json", _identity(experiment, arm))
     settings = _identity(experiment, arm), str(experiment.measure.monitor)
     trainer = _trainer(experiment.output, arm, settings, _Unhashed(experiment))
     row = {"arm": arm, **trainer.run(seed, folder=aside, progress=tell)}
     write_json(aside / "result.json", {"identity": _identity(experiment, arm), "result": row})
+    shutil.rmtree(aside / CHECKPOINTS, ignore_errors=True)
+    (aside / "identity.json").unlink()
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
     return read_json(folder / "result.json")["result"]  # as a later call would read it
