@@ -4,8 +4,10 @@ import csv
 import json
 import math
 import pathlib
+import subprocess
 import sys
 import textwrap
+import time
 
 import keras
 import numpy as np
@@ -351,6 +353,137 @@ def test_an_interrupted_run_leaves_what_finished_and_goes_on_from_there():
         run(TINY, listen=Impatient())
     assert [row["arm"] for row in read_json("runs/experiment")["runs"]] == ["small"]
     assert trained(TINY) == [("large", 0)]
+
+
+class Interrupting(Listener):
+    """Breaks off within training, when it is told of an epoch; remembers what it is told."""
+
+    def __init__(self, epoch=None):
+        super().__init__()
+        self.text, self.told = f"epoch {epoch} ", []
+
+    def advanced(self, arm, seed, fraction, text):
+        self.told.append(text)
+        if text.startswith(self.text):
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "arm",
+    [
+        {"batch_size": 30},
+        slow({"batch_size": 30, "strategy": "mirrored"}),
+        slow(
+            {
+                "batch_size": 10,
+                "adaptive": {"criterion": {"call": "growth.NormTest"}, "every": 2, "window": 2},
+            }
+        ),
+    ],
+    ids=["schedule", "mirrored", "adaptive"],
+)
+def test_an_arm_that_was_interrupted_goes_on_within_an_epoch(arm, monkeypatch):
+    monkeypatch.setattr("tf_lbgap.experiment.arm.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    content = {**TINY, "epochs": 4, "arms": {"a": arm}}
+    whole = run({**content, "output": "whole"})
+    with pytest.raises(KeyboardInterrupt):
+        run(content, listen=Interrupting(2))
+    unfinished = pathlib.Path("runs/experiment/a/.0.unfinished")
+    assert len(list((unfinished / "checkpoints").iterdir())) == 2
+    listener = Interrupting()
+    assert timeless(run(content, listen=listener)) == timeless(whole)
+    assert listener.told[0].startswith("going on from update ")
+    assert [text[:7] for text in listener.told[1:]] == ["epoch 2", "epoch 3", "epoch 4"]
+    assert not unfinished.exists()
+    folders = [pathlib.Path(output, "a", "0") for output in ("whole", "runs/experiment")]
+    names, again = (
+        sorted(p.name for p in folder.iterdir() if "tfevents" not in p.name) for folder in folders
+    )
+    assert names == again
+
+
+def test_an_interrupted_arm_of_another_configuration_begins_anew():
+    content = {**TINY, "epochs": 3, "arms": {"a": {"batch_size": 30}}}
+    with pytest.raises(KeyboardInterrupt):
+        run(content, listen=Interrupting(2))
+    listener = Interrupting()
+    run({**content, "arms": {"a": {"batch_size": 20}}}, listen=listener)
+    assert [text[:7] for text in listener.told] == ["epoch 1", "epoch 2", "epoch 3"]
+
+
+DIES = """
+    import os, pathlib, signal
+    from tf_lbgap import networks
+
+    def model(input_shape, num_classes, seed, times):
+        deaths = pathlib.Path(f"deaths_{times}_{seed}")
+        count = int(deaths.read_text()) if deaths.exists() else 0
+        if count < times:
+            deaths.write_text(str(count + 1))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return networks.mlp(input_shape=input_shape, num_classes=num_classes, seed=seed, widths=[8])
+"""
+
+
+@pytest.mark.slow
+def test_no_arm_is_lost_when_a_process_is_killed():
+    """One arm kills its process once, and trains in the next; one kills each, and is given up after three."""
+    users("user_dies", DIES)
+    call = {"call": "user_dies:model"}
+    arms = {
+        "never": {"batch_size": 30},
+        "once": {"batch_size": 30, "model": {**call, "times": 1}},
+        "always": {"batch_size": 30, "model": {**call, "times": 9}},
+        "last": {"batch_size": 50},
+    }
+    with pytest.raises(
+        RunFailed, match=r"^1 of 4 did not finish; the first was always, seed 0: .*3 processes died of it"
+    ):
+        run({**TINY, "arms": arms, "output": "out"}, jobs=2)
+    rows = {row["arm"]: row for row in read_json("out")["runs"]}
+    assert sorted(rows) == ["last", "never", "once"]
+    assert rows["once"]["train_loss"] == pytest.approx(rows["never"]["train_loss"], rel=1e-4)
+    assert pathlib.Path("deaths_9_0").read_text() == "3"
+
+
+@pytest.mark.slow
+def test_processes_end_with_the_one_they_work_for():
+    """`lbgap run --jobs 2` is killed; nothing goes on in the background, and the same command finishes the work."""
+    content = {**TINY, "epochs": 400, "seeds": 2, "output": "out"}
+    written(content, "many.yaml")
+    command = [sys.executable, "-m", "tf_lbgap", "run", "many.yaml", "--jobs=2"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: len(list(pathlib.Path("out").glob("*/.*.unfinished/checkpoints/*.npz"))) >= 2)
+    children = children_of(process.pid)
+    process.kill()
+    process.wait()
+    assert len(children) >= 2
+    wait_for(lambda: not any(is_running(child) for child in children))
+    written({**content, "epochs": 2}, "many.yaml")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(read_json("out")["runs"]) == 4
+
+
+def children_of(pid):
+    found = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=True
+    )
+    return [int(line) for line in found.stdout.split()]
+
+
+def is_running(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 # What is held equal.

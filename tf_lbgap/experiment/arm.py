@@ -22,6 +22,7 @@ from tf_lbgap.experiment.evaluation import Evaluation
 from tf_lbgap.experiment.events import write_results
 from tf_lbgap.experiment.files import CHECKPOINTS, write_json
 
+SECONDS_BETWEEN_CHECKPOINTS = 20.0
 UNLIMITED = 10**6  # epochs, where something else ends training
 
 
@@ -479,11 +480,11 @@ class _StopAfterSeconds(keras.callbacks.Callback):
 class _NowAndThen:
     """Asks for a checkpoint when the last is some seconds ago."""
 
-    def __init__(self, least=20.0):
-        self._least, self._last = least, time.monotonic()
+    def __init__(self):
+        self._last = time.monotonic()
 
     def __call__(self, update, progress):
-        is_due = time.monotonic() - self._last >= self._least
+        is_due = time.monotonic() - self._last >= SECONDS_BETWEEN_CHECKPOINTS
         if is_due:
             self._last = time.monotonic()
         return is_due

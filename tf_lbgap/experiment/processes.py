@@ -5,6 +5,8 @@ memory. So each process is a pool of its own here: the task it had is told, and 
 """
 
 import concurrent.futures
+import contextlib
+import multiprocessing.managers
 import os
 import threading
 import time
@@ -71,6 +73,15 @@ class Workers:
                 for process in list((pool._processes or {}).values()):
                     process.terminate()
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def manager(context):
+    """Yield a manager of `multiprocessing` whose process does not outlive this one."""
+    made = multiprocessing.managers.SyncManager(ctx=context)
+    made.start(die_with, (os.getpid(),))
+    with made:
+        yield made
 
 
 def die_with(parent):

@@ -259,7 +259,7 @@ def _train_all(experiment, tasks, jobs, listen):
             yield task, _attempt(experiment, *task, functools.partial(listen.advanced, *task))
         return
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager:
+    with processes.manager(context) as manager:
         news = manager.Queue()
         with processes.Workers(
             min(jobs, len(tasks)), context, _begin_process, (jobs, os.getpid())
