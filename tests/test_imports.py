@@ -46,12 +46,16 @@ ARROWS = {
     "claims": {"callbacks", *_CALLBACKS},
     "report": {"experiment", "claims", "tb_plugin"},
     "bars": set(),
-    "cli": {"experiment", "claims", "report", "bars"},
+    "advisor": set(),
+    "advice": {"advisor"},
+    "cli": {"experiment", "claims", "report", "bars", "advice"},
     "__main__": {"cli"},
     "__init__": set(),
 }
 WITHOUT_TENSORFLOW = (
     "aside",
+    "advisor",
+    "advice",
     "schedules",
     "scaling",
     "growth",

@@ -92,7 +92,69 @@ def _parser():
     report.add_argument("--output", metavar="FILE", help="the HTML file, by default RUN/report.html")
     report.add_argument("--quiet", action="store_true", help="print the path of the page only")
     report.set_defaults(command=_report)
+    advise = commands.add_parser(
+        "advise",
+        help="which batch, on so many devices: updates, examples and seconds from given numbers",
+        description="Print what fixed batches and a batch that grows would take on so many devices: updates, examples, seconds. "
+        "From numbers alone: a throughput curve, the gradient noise scale, and a run that is known to reach the target.",
+    )
+    advise.add_argument(
+        "--devices", type=_positive, default=1, metavar="N", help="devices that share each batch"
+    )
+    advise.add_argument(
+        "--throughput",
+        type=_curve,
+        required=True,
+        metavar="B:R,...",
+        help="examples per second of one device at some batches, such as 64:900,256:2000; or one number",
+    )
+    advise.add_argument(
+        "--noise-scale",
+        type=_pair,
+        required=True,
+        metavar="A[:B]",
+        help="gradient noise scale in examples, or at the beginning and at the end, such as 200:5000",
+    )
+    advise.add_argument(
+        "--updates", type=_above_zero, required=True, metavar="S", help="updates of the known run"
+    )
+    advise.add_argument(
+        "--batch-size", type=_positive, required=True, metavar="B", help="its batch, examples"
+    )
+    advise.add_argument("--gradient-bytes", type=_above_zero, metavar="G", help="4 per weight in float32")
+    advise.add_argument(
+        "--bandwidth", type=_above_zero, default=10e9, metavar="W", help="bytes/s between devices"
+    )
+    advise.add_argument("--latency", type=_above_zero, default=1e-5, metavar="T", help="seconds per message")
+    advise.add_argument(
+        "--largest-share", type=_positive, metavar="B", help="most examples of a device at a time"
+    )
+    advise.add_argument("--largest", type=_positive, metavar="B", help="largest batch to look at")
+    advise.set_defaults(command=_advise)
     return parser
+
+
+def _curve(text):
+    """Return {batch size: examples per second}, or a number."""
+    if ":" not in text:
+        return _above_zero(text)
+    points = (part.partition(":") for part in text.split(","))
+    return {_positive(size): _above_zero(rate) for size, _, rate in points}
+
+
+def _pair(text):
+    first, _, second = text.partition(":")
+    return _above_zero(first), _above_zero(second or first)
+
+
+def _above_zero(text):
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return number
 
 
 def _count(text):
@@ -161,6 +223,38 @@ def _report(options):
     paths = report.write(options.runs, options.output)
     for path in paths[:1] if options.quiet else paths:
         print(path)
+    return 0
+
+
+def _advise(options):
+    from rich.console import Console
+
+    from tf_lbgap import advice
+
+    try:
+        table, sentences = advice.advise(
+            {
+                "throughput": options.throughput,
+                "devices": options.devices,
+                "gradient_bytes": options.gradient_bytes or 0.0,
+                "bandwidth": options.bandwidth,
+                "latency": options.latency,
+                "largest_share": options.largest_share,
+            },
+            {
+                "updates": options.updates,
+                "batch_size": options.batch_size,
+                "noise_scale": options.noise_scale,
+            },
+            options.largest,
+        )
+    except ValueError as error:
+        print(f"lbgap: {error}", file=sys.stderr)
+        return 2
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.print(table)
+    for sentence in sentences:
+        console.print(sentence, soft_wrap=True)
     return 0
 
 
