@@ -27,7 +27,7 @@ from stream import interval
 
 import tf_lbgap as lb
 
-N, SIZES = 20_000, (64, 256, 1024)
+N, SIZES = 8_192, (64, 256, 1024)
 
 
 def workloads():

@@ -201,7 +201,7 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
         if state is not None:
             rates.set_momentum_factor(optimizer, state["momentum_factor"])
             if state["learning_rate_factor"] != 1.0 and rates.schedule_of(optimizer) is None:
-                optimizer.learning_rate = rates.read_rate(optimizer) / state["learning_rate_factor"]
+                rates.write_rate(optimizer, rates.read_rate(optimizer) / state["learning_rate_factor"])
 
     def on_epoch_begin(self, epoch, logs=None):
         start = 0

@@ -70,6 +70,17 @@ def read_rate(optimizer):
     return float(innermost(optimizer).learning_rate.numpy())
 
 
+def write_rate(optimizer, rate):
+    """Give the optimizer, which has no schedule, a rate for the next updates."""
+    inner = innermost(optimizer)
+    copies = getattr(inner._learning_rate.value, "values", None)
+    if not isinstance(copies, tuple):
+        inner.learning_rate = rate
+        return
+    for copy in copies:  # one per replica; assigning to all at once takes ten times as long
+        copy.assign(rate)
+
+
 def read_last_rate(optimizer):
     """Return the own rate of the last update, a float: a Keras schedule has moved on since."""
     schedule = schedule_of(optimizer)
@@ -108,7 +119,7 @@ def scale_rate(model, factor):
         unscale_rate(model.optimizer)
         if factor != 1.0:
             own = read_rate(inner)
-            inner.learning_rate = own * factor
+            write_rate(inner, own * factor)
             _scaled[inner] = own, np.dtype(inner._learning_rate.dtype).type(own * factor)
         return
     if not isinstance(schedule, ScaledSchedule):
@@ -126,7 +137,7 @@ def unscale_rate(optimizer):
     if isinstance(schedule, ScaledSchedule):
         schedule.set_factor(1.0)
     elif own is not None and read_rate(inner) == scaled:
-        inner.learning_rate = own
+        write_rate(inner, own)
 
 
 def rate_factor(optimizer):

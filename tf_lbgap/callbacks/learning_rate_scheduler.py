@@ -106,7 +106,8 @@ class LearningRateScheduler(keras.callbacks.Callback):
         self.batches.begin_update()
         rate = self.rate_at(self._progress(batch)) * self.batches.learning_rate_factor
         if rate != self._rate:
-            optimizer.learning_rate = self._rate = rate
+            self._rate = rate
+            rates.write_rate(optimizer, rate)
             self._written = rates.read_rate(optimizer)
             in_buffers = old * rates.momentum_factor(optimizer)
             if self.momentum_correction and in_buffers:

@@ -79,6 +79,10 @@ class Arm:
                 verbose=0,
                 callbacks=steering if monitor is None else [monitor, *steering],
             )
+        return self._finish(seed, split, batches, stop, steering[0], monitor, folder, writer)
+
+    def _finish(self, seed, split, batches, stop, steering, monitor, folder, writer):
+        """Judge the trained model, write its files, and return the row."""
         result = self._judge(split, seed)
         epoch, examples = batches.position
         result |= {
@@ -92,8 +96,8 @@ class Arm:
         result["batch_size"] = batches.batch_size
         if folder is not None:
             self._write_results(writer, result, monitor)
-            if hasattr(steering[0], "history"):
-                write_json(folder / "decisions.json", steering[0].history)
+            if hasattr(steering, "history"):
+                write_json(folder / "decisions.json", steering.history)
             if monitor is not None:
                 write_json(folder / "curvature.json", monitor.history)
             self._model.save_weights(folder / "model.weights.h5")

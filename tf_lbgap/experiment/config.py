@@ -35,6 +35,8 @@ DEFAULTS = {
     "jit_compile": False,
     # what it runs on: a name of `strategy.from_name`
     "strategy": "default",
+    # processes that train asynchronously, under strategy: parameter_server
+    "workers": None,
     "steps_per_execution": 1,
     # the batch
     "batch_size": None,
@@ -225,6 +227,7 @@ def _arm(name, own, shared, equal):
         if arm[key] is not None:
             arm[key] = _positive(arm[key], f"arms: {name}: {key}")
     arm["adaptive"] = _adaptive(arm, f"arms: {name}: adaptive")
+    arm["workers"] = _workers(arm, equal, f"arms: {name}")
     for key in ("micro_batch_size", "ghost_batch_size"):
         if arm[key] is not None and not (key == "micro_batch_size" and arm[key] == "auto"):
             arm[key] = _whole(arm[key], f"arms: {name}: {key}", 'or "auto"' if key[0] == "m" else "")
@@ -237,6 +240,22 @@ def _arm(name, own, shared, equal):
     if equal == "updates" and arm["steps_per_execution"] > 1:
         raise ConfigError(f"arms: {name}: equal: updates counts each update: leave out steps_per_execution.")
     return arm
+
+
+def _workers(arm, equal, where):
+    if arm["strategy"] != "parameter_server":
+        if arm["workers"] is not None:
+            raise ConfigError(f"{where}: workers: is for strategy: parameter_server; leave it out.")
+        return None
+    for key in ("adaptive", "micro_batch_size", "ghost_batch_size", "map"):
+        if arm[key] is not None:
+            raise ConfigError(
+                f"{where}: strategy: parameter_server: asynchronous updates take no {key}. Leave it out."
+            )
+    if equal == "tuned" or arm["momentum_correction"] or arm["steps_per_execution"] > 1:
+        key = "equal: tuned" if equal == "tuned" else "momentum_correction or steps_per_execution"
+        raise ConfigError(f"{where}: strategy: parameter_server: asynchronous updates take no {key}.")
+    return _whole(arm["workers"] or 2, f"{where}: workers")
 
 
 ADAPTIVE_KEYS = ("criterion", "minimum", "sizes", "every", "window", "num_micro_batches", "probe")

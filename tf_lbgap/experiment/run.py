@@ -250,14 +250,25 @@ def _finished(experiment, arm, seed):
 
 
 def _train_all(experiment, tasks, jobs, listen):
-    """Yield (task, row or failure) as they come."""
-    if jobs == 1 or len(tasks) < 2:
-        if tasks:
-            import_tensorflow()
+    """Yield (task, row or failure) as they come.
+
+    TensorFlow connects to one cluster per process, and forgets what was on its devices before: so arms with a parameter
+    server come last, in a process of their own.
+    """
+    alone = [task for task in tasks if experiment.arms[task[0]]["strategy"] == "parameter_server"]
+    tasks = [task for task in tasks if task not in alone]
+    if jobs > 1 and len(tasks) > 1:
+        yield from _train_in_processes(experiment, tasks, jobs, listen)
+    else:
         for task in tasks:
+            import_tensorflow()
             listen.started(*task)
             yield task, _attempt(experiment, *task, functools.partial(listen.advanced, *task))
-        return
+    if alone:
+        yield from _train_in_processes(experiment, alone, 1, listen)
+
+
+def _train_in_processes(experiment, tasks, jobs, listen):
     context = multiprocessing.get_context("spawn")
     with processes.manager(context) as manager:
         news = manager.Queue()
@@ -353,11 +364,14 @@ class _Unhashed:
 @functools.lru_cache(maxsize=1)  # a process trains one arm after the other
 def _trainer(output, arm, settings, unhashed):
     from tf_lbgap.experiment.arm import Arm
+    from tf_lbgap.experiment.asynchronous import AsynchronousArm
     from tf_lbgap.experiment.tune import TunedArm
 
     experiment = unhashed.value
     if experiment.equal == "tuned":
         return TunedArm(experiment.arms[arm], experiment.measure)
+    if experiment.arms[arm]["strategy"] == "parameter_server":
+        return AsynchronousArm(experiment.arms[arm], experiment.equal, experiment.measure)
     return Arm(experiment.arms[arm], experiment.equal, experiment.measure)
 
 
