@@ -255,7 +255,7 @@ def _workers(arm, equal, where):
     if equal == "tuned" or arm["momentum_correction"] or arm["steps_per_execution"] > 1:
         key = "equal: tuned" if equal == "tuned" else "momentum_correction or steps_per_execution"
         raise ConfigError(f"{where}: strategy: parameter_server: asynchronous updates take no {key}.")
-    return _whole(arm["workers"] or 2, f"{where}: workers")
+    return _whole(2 if arm["workers"] is None else arm["workers"], f"{where}: workers")
 
 
 ADAPTIVE_KEYS = ("criterion", "minimum", "sizes", "every", "window", "num_micro_batches", "probe")

@@ -44,10 +44,10 @@ class Asynchronous:
             self.model.optimizer.build(self.model.trainable_variables)
 
             self._step = tf.function(
-                lambda x, y: strategy.run(self._update, args=(x, y)), reduce_retracing=True
+                lambda *batch: strategy.run(self._update, args=batch), reduce_retracing=True
             )
 
-    def _update(self, x, y):
+    def _update(self, x, y, rate=None):
         """On a worker: read the weights, and apply a gradient; return the loss and the staleness."""
         model, optimizer = self.model, self.model.optimizer
         read = tf.identity(optimizer.iterations.value)
@@ -57,6 +57,8 @@ class Asynchronous:
         with tf.control_dependencies([g for g in gradients if g is not None]):
             applied = tf.identity(optimizer.iterations.value)
         with tf.control_dependencies([applied]):
+            if rate is not None:  # here, and not by the chief, who is ahead
+                optimizer._learning_rate.assign(rate)
             optimizer.apply(gradients, model.trainable_variables)
         return loss, applied - read
 
@@ -65,17 +67,16 @@ class Asynchronous:
 
         Args:
             batches: Iterable of (x, y), arrays.
-            rates: Iterable of learning rates, one per batch, or None. A rate is set when the batch is handed out.
+            rates: Iterable of learning rates, one per batch, or None: the optimizer's own. One that has a schedule takes none.
         """
         running = collections.deque()
         rates = iter(rates) if rates is not None else None
         for x, y in batches:
-            # One more than each worker's own, so that none waits, and rates hold about when they should.
+            # One more than each worker's own, so that none waits.
             while len(running) > self._workers:
                 yield self._ended(running.popleft())
-            if rates is not None:
-                self.model.optimizer.learning_rate = next(rates)
-            running.append((len(x), self._coordinator.schedule(self._step, args=(x, y))))
+            rate = () if rates is None else (np.float32(next(rates)),)
+            running.append((len(x), self._coordinator.schedule(self._step, args=(x, y, *rate))))
         while running:
             yield self._ended(running.popleft())
 
