@@ -10,7 +10,7 @@ import keras
 
 from tf_lbgap import scaling, strategy
 from tf_lbgap.callbacks import learning_rate as rates
-from tf_lbgap.callbacks.micro_batches import MicroBatches
+from tf_lbgap.callbacks.micro_batches import MicroBatches, StaticMicroBatches
 from tf_lbgap.callbacks.stream import check_batches, check_read, fit_arguments
 from tf_lbgap.data.keras_calls import callbacks_of
 from tf_lbgap.data.plan import next_boundary
@@ -47,6 +47,7 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
             update; see `training.find_micro_batch_size`.
         ghost_batch_size: Examples that batch normalization sees at a time (on each replica), whatever the batch:
             larger batches are accumulated from parts of that size.
+        static_shapes: Whether a batch is made of micro-batches of exactly `micro_batch_size`, for compilers.
 
     Raises:
         ValueError: If an argument is none of these; at the start of `fit` if the rule does not hold for the
@@ -62,6 +63,7 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
         momentum_correction=False,
         micro_batch_size=None,
         ghost_batch_size=None,
+        static_shapes=False,
     ):
         super().__init__()
         check_batches(batches, self)
@@ -71,7 +73,9 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
             )
         self.batches, self.learning_rate, self.check_rule = batches, learning_rate, check_rule
         self.momentum_correction = momentum_correction
-        self.micro_batches = MicroBatches(batches, micro_batch_size, ghost_batch_size)
+        kind = StaticMicroBatches if static_shapes else MicroBatches
+        self.micro_batches = kind(batches, micro_batch_size, ghost_batch_size)
+        self.static_shapes = bool(static_shapes)
         self._restored = None  # a state for the next fit
         self._writes_rate = True
 
@@ -160,8 +164,14 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
             )
         if self.check_rule:
             scaling.check_rate_rule(self.learning_rate, *rates.kind_of(self.model.optimizer))
+        self.batches.steer(
+            self,
+            self.live,
+            self._rate_factor,
+            strategy.num_replicas(self.model),
+            self.micro_batches.limit if self.static_shapes else None,
+        )
         self.micro_batches.begin_fit(self.model, self.largest_batch_size)
-        self.batches.steer(self, self.live, self._rate_factor, strategy.of(self.model).num_replicas_in_sync)
         self._tell_shares()
         if self.momentum_correction:
             self._check_momentum_correction()
@@ -169,12 +179,12 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
         self._examples, self._updates = None, 0
 
     def _tell_shares(self):
-        replicas, left_out = strategy.of(self.model).num_replicas_in_sync, self.batches.num_examples
-        left_out -= self.batches.end_of_epoch
-        if replicas > 1 and self.verbose and strategy.is_chief(self.model):
+        replicas, multiple = strategy.num_replicas(self.model), self.batches.multiple_of
+        left_out = self.batches.num_examples - self.batches.end_of_epoch
+        if multiple > 1 and self.verbose and strategy.is_chief(self.model):
             rest = f"; {left_out} of {self.batches.num_examples} examples are left out of each epoch, the last of its order"
             print(
-                f"{type(self).__name__}: {replicas} replicas share each batch equally, so sizes are multiples of {replicas}"
+                f"{type(self).__name__}: {replicas} replicas share each batch equally, so sizes are multiples of {multiple}"
                 f"{rest if left_out else ''}."
             )
 
@@ -321,7 +331,8 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
     def _largest_of_execution(self):
         if self.live:
             return self._size
-        return int(max(self._sizes[self._updates : self._updates + self.model.steps_per_execution]))
+        ends = self._boundaries[self._updates : self._updates + self.model.steps_per_execution + 1]
+        return int((ends[1:] - ends[:-1]).max())  # not what was asked for: the last batch may be smaller
 
     def _advance(self, steps):
         """Count the updates of one execution, which ends early where the epoch does."""

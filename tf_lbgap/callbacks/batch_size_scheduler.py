@@ -45,6 +45,9 @@ class BatchSizeScheduler(BatchSizeCallback):
         ghost_batch_size: Examples that batch normalization sees at a time, on each replica, whatever the batch, so
             that its noise stays as the batch grows (Hoffer et al. 2017; Smith et al. 2018 hold it fixed). Larger
             batches are accumulated from parts of that size. Its moving averages move once per part.
+        static_shapes: Whether each batch is made of micro-batches of exactly `micro_batch_size` (on each replica), of which
+            there are more as it grows: XLA then compiles one shape, whatever the batch, and a TPU needs that. Sizes are rounded
+            down to multiples of it, and what would not fill one is left out of an epoch.
 
     Raises:
         ValueError: If the schedule asks for something that is no batch size, when it does; at the start of `fit` if
@@ -67,6 +70,7 @@ class BatchSizeScheduler(BatchSizeCallback):
         momentum_correction=False,
         micro_batch_size=None,
         ghost_batch_size=None,
+        static_shapes=False,
     ):
         if schedule is not None and not callable(schedule):
             raise ValueError(
@@ -86,7 +90,12 @@ class BatchSizeScheduler(BatchSizeCallback):
             momentum_correction=momentum_correction,
             micro_batch_size=micro_batch_size,
             ghost_batch_size=ghost_batch_size,
+            static_shapes=static_shapes,
         )
+        if static_shapes and schedule is None:
+            raise ValueError(
+                "static_shapes=True needs a schedule: sizes set by hand are not cut into static micro-batches."
+            )
         self.schedule, self.sizes = schedule, sizes
         self.multiple_of = check_batch_size(multiple_of, batches.num_examples, "multiple_of")
         self.maximum = None if maximum is None else check_batch_size(maximum, batches.num_examples, "maximum")
@@ -106,6 +115,7 @@ class BatchSizeScheduler(BatchSizeCallback):
             "momentum_correction": self.momentum_correction,
             "micro_batch_size": self.micro_batches.micro_batch_size,
             "ghost_batch_size": self.micro_batches.ghost_batch_size,
+            "static_shapes": self.static_shapes,
         }
 
     @classmethod
@@ -167,12 +177,12 @@ class BatchSizeScheduler(BatchSizeCallback):
             lambda at: self.size_at(epoch + at / most),
             start=start,
             last_batch=self.batches.last_batch,
-            multiple_of=self.batches.replicas,
+            multiple_of=self.batches.multiple_of,
         )
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        if self.model.jit_compile and not self.live and self.verbose:
+        if self.model.jit_compile and not self.live and not self.static_shapes and self.verbose:
             shapes = set()
             for epoch in range(min(self.params["epochs"], 1000)):  # a fit without end plans no further
                 boundaries, _ = self.plan(epoch, 0)

@@ -4,11 +4,14 @@ Batch normalization sees one micro-batch at a time, so a ghost batch (Hoffer et 
 matters to training, and not only to memory.
 """
 
+import numbers
+
 from tf_lbgap import strategy
 from tf_lbgap.batch_normalization import recalibrated_layers
 from tf_lbgap.callbacks.executions import executions_of
+from tf_lbgap.callbacks.summaries import call_when_steps_end
 from tf_lbgap.data.plan import check_batch_size
-from tf_lbgap.training import find_micro_batch_size
+from tf_lbgap.training import StaticUpdates, find_micro_batch_size
 
 
 class MicroBatches:
@@ -84,3 +87,35 @@ class MicroBatches:
             )
         if self.micro_batch_size != "auto" or self.limit is not None:
             self.limit = ghost
+
+
+class StaticMicroBatches(MicroBatches):
+    """Makes all updates of a fit from micro-batches of one static shape."""
+
+    def __init__(self, batches, micro_batch_size, ghost_batch_size):
+        if not isinstance(micro_batch_size, numbers.Integral) or ghost_batch_size is not None:
+            raise ValueError(
+                "static_shapes=True needs micro_batch_size, a number, which is what batch normalization sees, too: pass "
+                f"micro_batch_size={ghost_batch_size or 64}, and leave ghost_batch_size out."
+            )
+        super().__init__(batches, micro_batch_size, None)
+        self._updates = self._model = None
+
+    def begin_fit(self, model, largest):
+        if model.steps_per_execution > 1:
+            raise ValueError(
+                "static_shapes=True makes one update per execution: leave steps_per_execution out."
+            )
+        if self._model is not model or self._updates.optimizer is not model.optimizer:
+            self._updates = StaticUpdates(model, self.limit, self._batches.element_spec)
+        self._model = model
+        call_when_steps_end(self.end_fit)
+        self._plain = model.train_function
+
+    def begin_execution(self, batch_size):
+        self._updates.set_count(batch_size // self._batches.multiple_of)
+        self._model.train_function = self._updates.function
+
+    def end_fit(self):
+        if self._model.train_function is self._updates.function:
+            self._model.train_function = self._plain

@@ -176,11 +176,12 @@ class Batches(tf.data.Dataset):
             self._boundaries_variable = variable(_FIRST_BOUNDARIES, shape=[None])
             self._ends_variable = variable(_FIRST_BOUNDARIES, shape=[None])  # of the live batches handed out
         self._mode = ALONE
-        self.replicas, self.end_of_epoch = 1, self.num_examples
+        self.multiple_of, self.end_of_epoch = 1, self.num_examples
         self._running = None  # fit's iterator, which goes from epoch to epoch
         self._counted_epoch = None  # of a fit that Keras counts: the epoch whose iterator it was given
         self._epoch_is_over = False  # whether that iterator stands exactly between two epochs
-        self._endless = self._epochs_of(tf.data.Dataset.counter(), fits=True)
+        self._piece = None  # examples of each element, where a batch comes in pieces of one static shape
+        self._made = {}  # data sets by what they are for, and by that size
         super().__init__(self._endless._variant_tensor)
 
     # What tf.data asks of a dataset.
@@ -284,7 +285,7 @@ class Batches(tf.data.Dataset):
         return dataset
 
     def _steps(self):
-        return num_batches(self.end_of_epoch, rounded(self._size, self.replicas), self.last_batch)
+        return num_batches(self.end_of_epoch, rounded(self._size, self.multiple_of), self.last_batch)
 
     # The graph side: one call per epoch, when its iterator is asked for the first batch.
 
@@ -295,13 +296,24 @@ class Batches(tf.data.Dataset):
 
         return _without_hidden_buffers(counter.flat_map(epoch))
 
-    @functools.cached_property
-    def _one_epoch(self):
-        return self._epochs_of(tf.data.Dataset.from_tensors(0))
+    def _made_once(self, what, make):
+        if (what, self._piece) not in self._made:
+            self._made[what, self._piece] = make()
+        return self._made[what, self._piece]
 
-    @functools.cached_property
+    @property
+    def _endless(self):
+        return self._made_once("endless", lambda: self._epochs_of(tf.data.Dataset.counter(), fits=True))
+
+    @property
+    def _one_epoch(self):
+        return self._made_once("one", lambda: self._epochs_of(tf.data.Dataset.from_tensors(0)))
+
+    @property
     def _one_epoch_of_fit(self):
-        return self._epochs_of(tf.data.Dataset.from_tensors(0), fits=True)
+        return self._made_once(
+            "one of fit", lambda: self._epochs_of(tf.data.Dataset.from_tensors(0), fits=True)
+        )
 
     def share_of(self, context):
         """Return what one of several workers reads: of each batch the pieces of its own replicas.
@@ -348,6 +360,8 @@ class Batches(tf.data.Dataset):
             stop = self._stop_variable.read_value()
             live_start = tf.where(tf.equal(mode, LIVE), start, stop)
         planned = self._source.planned(epoch, boundaries, share)
+        if self._piece is not None:
+            return planned.map(functools.partial(_of_length, self._piece // share.total))
         if self._needs_planning:
             return planned
         live = self._source.live(
@@ -411,13 +425,13 @@ class Batches(tf.data.Dataset):
                     f"batch_size={size} was set while a schedule steers the stream. Give the schedule a step there, "
                     "or leave it out, BatchSizeScheduler(batches), to set the size by hand."
                 )
-            self._size = rounded(size, self.replicas)
+            self._size = rounded(size, self.multiple_of)
             self._active().on_batch_size_set()
             return
         if self._mode != ALONE:
             self._end_interrupted()
         self._size = size
-        self._size_variable.assign(rounded(size, self.replicas))
+        self._size_variable.assign(rounded(size, self.multiple_of))
 
     @property
     def position(self):
@@ -480,7 +494,7 @@ class Batches(tf.data.Dataset):
             self._size = batch_size
             self._size_variable.assign(batch_size)
 
-    def steer(self, callback, live, rate_rule=None, replicas=1):
+    def steer(self, callback, live, rate_rule=None, replicas=1, micro_batch_size=None):
         """Begin a fit under a batch-size callback.
 
         Args:
@@ -488,6 +502,8 @@ class Batches(tf.data.Dataset):
             live: Whether sizes are asked for at each update, rather than planned for a whole epoch.
             rate_rule: Function from a size to the rate's factor.
             replicas: How many share each batch.
+            micro_batch_size: Examples of each replica in one element, if a batch is to come in pieces of one
+                static shape; batches then are multiples of a piece.
         """
         rival = self._active()
         if rival is not None and rival is not callback and rival.params is callback.params:
@@ -505,7 +521,8 @@ class Batches(tf.data.Dataset):
                 'updates. Leave it at "partial": each replica gets its share of the last batch, too.'
             )
         self._active, self._rate_rule = weakref.ref(callback), rate_rule
-        self._share_among(replicas)
+        self._set_piece(micro_batch_size and micro_batch_size * replicas)
+        self._share_among(self._piece or replicas)
         self._armed_variable.assign(False)
         self._set_mode(LIVE if live else PLANNED)
 
@@ -527,13 +544,15 @@ class Batches(tf.data.Dataset):
         """Say what the next iterator holds: `boundaries` if planned, else batches from `start` on."""
         self._epoch_variable.assign(epoch)
         self._start_variable.assign(start)
-        self._set_end(end_of_epoch(self.num_examples, start, self.replicas))
+        self._set_end(end_of_epoch(self.num_examples, start, self.multiple_of))
         if boundaries is None:
             self._ends_variable.assign(np.zeros(self.num_examples + 1, np.int64))
-            batch_size = rounded(batch_size, self.replicas)
+            batch_size = rounded(batch_size, self.multiple_of)
             self._size_variable.assign(batch_size)
             self._size_in_force = batch_size
         else:
+            if self._piece is not None:
+                boundaries = np.arange(start, self.end_of_epoch + 1, self._piece)
             self._boundaries_variable.assign(boundaries)
         self._position, self._size, self.in_update = (epoch, start), batch_size, False
 
@@ -570,9 +589,10 @@ class Batches(tf.data.Dataset):
     def end_fit(self):
         """Give the stream back to Keras."""
         self._active, self._rate_rule = _nobody, None
+        self._set_piece(None)
         self._set_mode(ALONE)
-        self._set_end(end_of_epoch(self.num_examples, 0, self.replicas))
-        self._size_variable.assign(rounded(self._size, self.replicas))
+        self._set_end(end_of_epoch(self.num_examples, 0, self.multiple_of))
+        self._size_variable.assign(rounded(self._size, self.multiple_of))
         self._epoch_variable.assign(self._position[0])
 
     def _end_interrupted(self):
@@ -602,16 +622,22 @@ class Batches(tf.data.Dataset):
 
     def shared_equally(self, size):
         """Return the size nearest below that the replicas of the fit can share equally, at least one example each."""
-        return rounded(int(size), self.replicas)
+        return rounded(int(size), self.multiple_of)
 
-    def _share_among(self, replicas):
-        """Let each batch be a multiple of the number of replicas, which share it equally."""
-        if replicas > self.num_examples:
-            raise ValueError(f"{replicas} replicas cannot share {self.num_examples} examples.")
-        if replicas != self.replicas:
-            self.replicas = replicas
-            self._set_end(end_of_epoch(self.num_examples, 0, replicas))
-            self._size_variable.assign(rounded(self._size, replicas))
+    def _set_piece(self, piece):
+        if piece != self._piece:
+            self._piece, self._running = piece, None
+
+    def _share_among(self, number):
+        """Let each batch be a multiple of a number: of replicas, which share it equally, or of what they take at a time."""
+        if number > self.num_examples:
+            raise ValueError(
+                f"A batch of at least {number} was asked for, and there are {self.num_examples} examples."
+            )
+        if number != self.multiple_of:
+            self.multiple_of = number
+            self._set_end(end_of_epoch(self.num_examples, 0, number))
+            self._size_variable.assign(rounded(self._size, number))
 
     def _set_end(self, end):
         if end != self.end_of_epoch:
@@ -626,6 +652,12 @@ class Batches(tf.data.Dataset):
     def is_steered(self):
         """Whether a batch-size callback steers the fit that is running."""
         return self._mode != ALONE
+
+
+def _of_length(size, *parts):
+    """Say, for a compiler, how many examples there are."""
+    parts = tf.nest.map_structure(lambda t: tf.ensure_shape(t, [size, *t.shape[1:]]), parts)
+    return parts if len(parts) > 1 else parts[0]
 
 
 def _nobody():
