@@ -1,6 +1,8 @@
 """The stream by itself: what its batches hold, in which order, and what Keras makes of them."""
 
 import copy
+import itertools
+import re
 import threading
 
 import keras
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 import recording as r
 import tensorflow as tf
-from slow import slow_but
+from slow import slow, slow_but
 
 import tf_lbgap as lb
 from tf_lbgap.data.plan import cut, num_batches
@@ -409,3 +411,71 @@ def test_predicting_in_another_thread_does_not_disturb_training():
         assert len(predictions) == 10
         for prediction in predictions:
             np.testing.assert_allclose(prediction[:, 0], np.arange(N), rtol=1e-6)
+
+
+# Several workers, and a source that has no index.
+
+
+@pytest.mark.parametrize("live", [False, True], ids=["planned", "live"])
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("source", ["arrays", slow("dataset")])
+def test_workers_read_equal_pieces_of_each_batch(source, workers, live):
+    """29 examples and workers of 2 replicas: batches of 12, pieces of 12 / replicas, replica after replica."""
+    ids = np.arange(29)
+    if source == "arrays":
+        batches = lb.data.Batches(ids, batch_size=12, seed=1)
+    else:
+        dataset = tf.data.Dataset.from_tensor_slices(ids)
+        batches = lb.data.Batches.from_dataset(dataset, batch_size=12, seed=1)
+    replicas = 2 * workers
+
+    class Steering:
+        params = None
+
+    steering = Steering()
+    batches.steer(steering, live, replicas=replicas)
+    stop = 29 - 29 % replicas
+    boundaries = np.array([0, 12, 24, stop] if stop > 24 else [0, 12, 24])
+    pieces = []
+    for worker in range(workers):
+        batches.begin_epoch(0, 0, 12, None if live else boundaries)
+        context = tf.distribute.InputContext(workers, worker, replicas)
+        pieces.append([piece.numpy() for piece in batches.share_of(context)])
+    assert [len(of_worker) for of_worker in pieces] == [2 * (len(boundaries) - 1)] * workers
+    whole = []
+    for i, (low, high) in enumerate(itertools.pairwise(boundaries)):
+        of_batch = [piece for of_worker in pieces for piece in of_worker[2 * i : 2 * i + 2]]
+        assert {len(piece) for piece in of_batch} == {(high - low) // replicas}
+        whole.append(np.concatenate(of_batch))
+    batches.end_fit()
+    whole = np.concatenate(whole)
+    assert len(set(whole)) == len(whole) == stop
+    if source == "arrays":
+        np.testing.assert_array_equal(whole, batches.order(0)[:stop])
+
+
+@pytest.mark.parametrize("live", [False, True], ids=["planned", "live"])
+def test_a_source_is_read_once_per_epoch_and_skipping_is_told(live, capfd):
+    reads = []
+
+    def note(x):
+        reads.append(float(x[0]))
+        return x
+
+    x = np.arange(20, dtype="float32")[:, None]
+    dataset = tf.data.Dataset.from_tensor_slices((x, x))
+    dataset = dataset.map(lambda a, b: (tf.ensure_shape(tf.numpy_function(note, [a], tf.float32), [1]), b))
+    batches = lb.data.Batches.from_dataset(dataset, batch_size=5, num_examples=20)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    batches.position = (1, 10)
+    steering = lb.callbacks.BatchSizeScheduler(batches, None if live else lb.schedules.constant(5))
+    model.fit(batches, epochs=3, initial_epoch=1, shuffle=False, verbose=0, callbacks=[steering])
+    assert sorted(reads) == sorted([*range(20)] * 2)
+    assert int(model.optimizer.iterations.numpy()) == 2 + 4
+    told = [line for line in capfd.readouterr().err.splitlines() if "skipping" in line]
+    assert len(told) == 1
+    assert re.fullmatch(
+        r"Batches.from_dataset: skipping the 10 examples of this epoch that were seen before took [\d.e-]+ s\.",
+        told[0],
+    )

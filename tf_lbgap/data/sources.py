@@ -163,8 +163,9 @@ class StreamSource:
         with tf.device("CPU:0"):
             self._warned = tf.Variable(False, trainable=False)
 
-    def _examples(self, epoch, start):
-        examples = self.dataset
+    def _examples(self, epoch, start, limit):
+        # Of the planned and the live part of a graph one yields nothing, and shall not read the source for that.
+        examples = self.dataset.take(tf.where(limit > 0, tf.constant(-1, tf.int64), 0))
         if self.shuffle:
             # The raw op, since Dataset.shuffle mixes tf.random.set_seed into its seed, and the order of
             # examples shall depend on (seed, epoch) alone.
@@ -188,6 +189,7 @@ class StreamSource:
     def _counted(self, chunks, start, limit):
         """Pass on the first `limit` examples; fewer are an error, and more than an epoch a remark."""
         promised = self.num_examples - start
+        began = tf.timestamp()
 
         def count(seen, chunk):
             size = tf.shape(tf.nest.flatten(chunk)[0], out_type=tf.int64)[0]
@@ -198,8 +200,10 @@ class StreamSource:
                 (start + seen, self.num_examples),
             )
             complete = tf.Assert(tf.logical_or(size > 0, seen >= limit), [fewer])
+            is_first = tf.equal(seen, 0) & (start > 0) & (limit > 0)
+            skipped = tf.cond(is_first, lambda: self._tell_skipped(start, began), tf.no_op)
             surplus = tf.logical_and(seen + size > promised, tf.logical_not(self._warned))
-            with tf.control_dependencies([complete, tf.cond(surplus, self._tell_surplus, tf.no_op)]):
+            with tf.control_dependencies([complete, skipped, tf.cond(surplus, self._tell_surplus, tf.no_op)]):
                 kept = tf.nest.map_structure(lambda part: part[:keep], chunk)
             return seen + size, (keep > 0, kept)
 
@@ -229,9 +233,18 @@ class StreamSource:
         with tf.control_dependencies([line]):
             return tf.group(self._warned.assign(True))
 
+    def _tell_skipped(self, start, began):
+        return tf.print(
+            "Batches.from_dataset: skipping the",
+            start,
+            "examples of this epoch that were seen before took",
+            tf.round((tf.timestamp() - began) * 100) / 100,
+            "s.",
+        )
+
     def planned(self, epoch, boundaries, share=WHOLE):
         limit = boundaries[-1] - boundaries[0]
-        chunks = self._examples(epoch, boundaries[0]).batch(CHUNK)
+        chunks = self._examples(epoch, boundaries[0], limit).batch(CHUNK)
         # `rebatch` cycles through the sizes, and the epoch holds exactly their sum.
         sizes = tf.cond(limit > 0, lambda: boundaries[1:] - boundaries[:-1], lambda: tf.ones(1, tf.int64))
         batches = self._counted(chunks, boundaries[0], limit).rebatch(sizes)
@@ -264,7 +277,7 @@ class StreamSource:
 
     def live(self, epoch, start, total, batch_size, note_end, last_batch, share=WHOLE):
         limit = total - start
-        examples = self._counted(self._examples(epoch, start).prefetch(CHUNK).batch(1), start, limit)
+        examples = self._counted(self._examples(epoch, start, limit).prefetch(CHUNK).batch(1), start, limit)
 
         def number(state, batch):
             index, position = state
