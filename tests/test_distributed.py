@@ -20,6 +20,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
+
+from tf_lbgap import experiment
 
 PROGRAM = pathlib.Path(__file__).with_name("distributed.py")
 SECONDS = 120
@@ -218,3 +221,83 @@ def wait_for(condition):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+CONFIG = {
+    "data": {"call": "data.datasets.digits", "num_train": 301},
+    "model": {"call": "networks.mlp", "widths": [8]},
+    "optimizer": {"call": "keras.optimizers.SGD", "learning_rate": 0.1, "momentum": 0.9},
+    "equal": "epochs",
+    "epochs": 3,
+    "seeds": 2,
+    "measure": {"top_eigenvalue_examples": 50},
+    "output": "out",
+    "arms": {
+        "small": {"batch_size": 20},
+        "grown": {
+            "batch_size": {"call": "schedules.staircase", "initial": 10, "factor": 3, "milestones": [1.5]}
+        },
+    },
+}
+
+
+@pytest.mark.slow
+def test_one_experiment_on_two_machines_writes_the_rows_of_mirrored_devices(tmp_path):
+    """The same command on both; the second writes nothing, and the first what two devices of one machine would."""
+    (tmp_path / "file.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False))
+    addresses = [f"localhost:{port}" for port in free_ports(2)]
+    command = [sys.executable, "-m", "tf_lbgap", "run", "file.yaml", "--strategy=multiworker"]
+    processes = [
+        subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "TF_CONFIG": json.dumps(
+                    {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+                ),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    try:
+        outputs = [process.communicate(timeout=SECONDS)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    assert "results.json" in outputs[0] and "results" not in outputs[1]
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())["runs"]
+    assert [(row["arm"], row["seed"]) for row in rows] == [
+        (arm, seed) for arm in CONFIG["arms"] for seed in (0, 1)
+    ]
+    expected = experiment.run(
+        experiment.from_dict({**CONFIG, "strategy": "mirrored", "output": str(tmp_path / "mirrored")})
+    )
+    for ours, theirs in zip(rows, expected, strict=True):
+        assert ours["updates"] == theirs["updates"] and ours["examples"] == theirs["examples"]
+        for key in ("train_loss", "test_loss", "test_accuracy", "top_eigenvalue"):
+            assert ours[key] == pytest.approx(theirs[key], rel=1e-4), key
+    assert not list((tmp_path / "out").rglob(".*unfinished"))
+
+
+@pytest.mark.parametrize(
+    "change, jobs, text",
+    [
+        ({}, 2, "--jobs is for one machine"),
+        ({"equal": "seconds", "seconds": 1}, 1, "would end on each machine at another update"),
+        (
+            {"arms": {"a": {"batch_size": 8}, "b": {"batch_size": 8, "strategy": "default"}}},
+            1,
+            "one strategy",
+        ),
+        ({"measure": {"monitor": {"k": 1, "max_overhead": 0.1}}}, 1, "at other updates"),
+    ],
+)
+def test_what_machines_would_not_agree_on_is_refused(change, jobs, text):
+    content = {**CONFIG, "strategy": "multiworker", **change}
+    with pytest.raises(experiment.ConfigError, match=text):
+        experiment.run(experiment.from_dict(content), jobs=jobs)

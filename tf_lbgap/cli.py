@@ -181,6 +181,8 @@ def _run(options):
     console = Console(highlight=False, markup=False, emoji=False)  # names are printed as they are
     with Bars(console, quiet=options.quiet) as bars:
         rows = experiment.run(loaded, jobs=options.jobs, again=options.again, listen=bars)
+    if not rows:  # of several machines the chief says it
+        return 0
     console.print(report.rich_table(report.results_grid(loaded, rows), whole="numbers"))
     for grid in (report.differences_grid(loaded, rows), report.margin_grid(loaded, rows)):
         if grid is not None:

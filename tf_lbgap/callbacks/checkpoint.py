@@ -111,7 +111,7 @@ class Checkpoint(keras.callbacks.Callback):
         number, content = 0, None
         if strategy.is_chief(self.model):
             number, content = self._folder.newest(self._tell_problem)
-        number = strategy.agreed(self.model, number)
+        number = strategy.agreed(strategy.of(self.model), number)
         path = self._folder.path_of(number)
         if number and content is None:
             content = archive.read(path)

@@ -40,7 +40,7 @@ class Arm:
         self._strategy = strategy_of(config)
         self._model = None
 
-    def run(self, seed, *, split=None, folder=None, progress=None):
+    def run(self, seed, *, split=None, folder=None, progress=None, checkpoints=None):
         """Train with a seed and return its results.
 
         Args:
@@ -48,6 +48,7 @@ class Arm:
             split: The data, if not those that the configuration gives for the seed.
             folder: Where weights and TensorBoard events go; None writes nothing.
             progress: Function (fraction, text) that is told how far training is.
+            checkpoints: Folder of what an interrupted training goes on from; by default one in the folder.
 
         Returns:
             Dict of plain numbers: a row of `results.json`.
@@ -55,6 +56,7 @@ class Arm:
         self._clock = Clock()
         split = load_split(self.config["data"], seed) if split is None else split
         self._measured = {"data": getattr(split, "name", self.config["data"]["call"]), "seed": seed}
+        self._checkpoints = checkpoints or (folder and folder / CHECKPOINTS)
         if folder is None:
             return self._run(seed, split, None, None, progress)
         summaries = Summaries(folder)
@@ -196,15 +198,15 @@ class Arm:
             result.append(keras.callbacks.TensorBoard(folder, write_graph=False, update_freq="epoch"))
         if progress is not None:
             result.append(_Progress(batches, self._fraction, stop, progress))
-        if folder is not None:
+        if self._checkpoints is not None:
             result.append(_Resumed(self._clock, self._model, progress or _tell_nobody))
-            result.append(self._checkpoint(folder))
+            result.append(self._checkpoint())
         return result
 
-    def _checkpoint(self, folder):
+    def _checkpoint(self):
         # Several workers have to agree, and each of them has a clock of its own.
         every = "epoch" if self.config["strategy"] in ("multiworker", "auto") else _NowAndThen()
-        return callbacks.Checkpoint(folder / CHECKPOINTS, every=every, delete_checkpoint=False, verbose=0)
+        return callbacks.Checkpoint(self._checkpoints, every=every, delete_checkpoint=False, verbose=0)
 
     def _steering(self, batches, folder):
         """The callback that says how large a batch is."""

@@ -25,6 +25,7 @@ import platform
 import queue
 import shutil
 import signal
+import tempfile
 import traceback
 from typing import NamedTuple
 
@@ -35,7 +36,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-from tf_lbgap.experiment import processes
+from tf_lbgap.experiment import processes, workers
 from tf_lbgap.experiment.calls import ConfigError, check, is_call, make, make_function
 from tf_lbgap.experiment.files import CHECKPOINTS, digest, read_json, write_csv, write_json, write_text
 from tf_lbgap.experiment.quiet import import_tensorflow
@@ -64,7 +65,8 @@ def run(experiment, *, jobs=1, again=False, listen=None):
             `finished(arm, seed, row, trained)`, told as things happen.
 
     Returns:
-        List of dicts, a row per arm and seed, in the order of the arms.
+        List of dicts, a row per arm and seed, in the order of the arms. Of several machines all but the chief return an
+        empty list.
 
     Raises:
         ConfigError: If a call names no function or argument, the directory cannot be written, or another
@@ -72,7 +74,13 @@ def run(experiment, *, jobs=1, again=False, listen=None):
         RunFailed: If training raised. What finished is kept, the tracebacks are in `error.txt`, and the
             next call goes on from there.
     """
-    output = pathlib.Path(experiment.output)
+    output, machines = pathlib.Path(experiment.output), None
+    if workers.is_asked_for(experiment):
+        workers.check(experiment, jobs)
+        import_tensorflow()
+        machines = workers.Machines(experiment)
+        if not machines.is_chief:
+            return _work(experiment, machines)
     with _only_writer(output):
         experiment = _with_cadence(experiment, _cadence_of_earlier_run(experiment, output))
         _write_config(experiment, output)
@@ -83,7 +91,7 @@ def run(experiment, *, jobs=1, again=False, listen=None):
                 _check_calls(arm)
             except ConfigError as error:
                 raise ConfigError(f"arms: {name}: {error}") from error
-        return _run(experiment, output, jobs, again, listen or _Silent())
+        return _run(experiment, output, jobs, again, listen or _Silent(), machines)
 
 
 def _check_calls(arm):
@@ -95,12 +103,27 @@ def _check_calls(arm):
             make_function(arm[key])
 
 
-def _run(experiment, output, jobs, again, listen):
-    tasks = [(arm, seed) for arm in experiment.arms for seed in range(experiment.seeds)]
+def _tasks(experiment):
+    return [(arm, seed) for arm in experiment.arms for seed in range(experiment.seeds)]
+
+
+def _work(experiment, machines):
+    """Train what the chief trains, and leave nothing; return an empty list."""
+    for arm, seed in machines.agree(_tasks(experiment)):
+        checkpoints = _aside(experiment, arm, seed) / CHECKPOINTS
+        with tempfile.TemporaryDirectory() as folder:
+            _trainer_of(experiment, arm).run(seed, folder=pathlib.Path(folder), checkpoints=checkpoints)
+    return []
+
+
+def _run(experiment, output, jobs, again, listen, machines):
+    tasks = _tasks(experiment)
     rows = {} if again else {task: row for task in tasks if (row := _finished(experiment, *task))}
     for task, row in rows.items():
         listen.finished(*task, row, False)
     missing = [task for task in tasks if task not in rows]
+    if machines is not None:
+        machines.agree(tasks, missing)
     about = {"name": experiment.name, "environment": environment(jobs)}
     ordered = _write_results(output, about, tasks, rows)
     failed = {}
@@ -318,6 +341,8 @@ def _attempt(experiment, arm, seed, tell):
     try:
         return _train(experiment, arm, seed, tell)
     except Exception as error:  # the other arms go on
+        if type(error).__name__ == "WorkerLost":  # and here they cannot
+            raise RunFailed(str(error)) from error
         return _failure(error)
 
 
@@ -332,20 +357,27 @@ def _failure(error):
 
 
 def _train(experiment, arm, seed, tell):
-    folder = _folder(experiment, arm, seed)
-    aside = folder.with_name(f".{seed}.unfinished")
+    folder, aside = _folder(experiment, arm, seed), _aside(experiment, arm, seed)
     if read_json(aside / "identity.json") != _identity(experiment, arm):
         shutil.rmtree(aside, ignore_errors=True)
         write_json(aside / "identity.json", _identity(experiment, arm))
-    settings = _identity(experiment, arm), str(experiment.measure.monitor)
-    trainer = _trainer(experiment.output, arm, settings, _Unhashed(experiment))
-    row = {"arm": arm, **trainer.run(seed, folder=aside, progress=tell)}
+    row = {"arm": arm, **_trainer_of(experiment, arm).run(seed, folder=aside, progress=tell)}
     write_json(aside / "result.json", {"identity": _identity(experiment, arm), "result": row})
     shutil.rmtree(aside / CHECKPOINTS, ignore_errors=True)
     (aside / "identity.json").unlink()
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
     return read_json(folder / "result.json")["result"]  # as a later call would read it
+
+
+def _aside(experiment, arm, seed):
+    """Where an arm and seed is while it is trained."""
+    return _folder(experiment, arm, seed).with_name(f".{seed}.unfinished")
+
+
+def _trainer_of(experiment, arm):
+    settings = _identity(experiment, arm), str(experiment.measure.monitor)
+    return _trainer(experiment.output, arm, settings, _Unhashed(experiment))
 
 
 class _Unhashed:

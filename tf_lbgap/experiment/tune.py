@@ -32,12 +32,12 @@ class TunedArm:
         self._arm = Arm(dict(config), "epochs", measure)
         self._best = None
 
-    def run(self, seed, *, folder=None, progress=None):
+    def run(self, seed, *, folder=None, progress=None, checkpoints=None):
         """Train with the best rate; see `Arm.run`."""
         if self._best is None:
             self._best = self._choose(progress or (lambda fraction, text: None))
         self._use(self._best)
-        row = self._arm.run(seed, folder=folder, progress=progress)
+        row = self._arm.run(seed, folder=folder, progress=progress, checkpoints=checkpoints)
         at_edge = self._best in (self._rates[0], self._rates[-1])
         return {**row, "learning_rate": self._best, "learning_rate_at_edge": at_edge}
 

@@ -7,7 +7,17 @@ with strategy.scope():
 model.fit(batches, callbacks=[...])
 """
 
-from tf_lbgap.strategy.model import agreed, devices, is_chief, is_default, num_replicas, of
+from tf_lbgap.strategy.model import agreed, devices, is_chief, is_chief_of, is_default, num_replicas, of
 from tf_lbgap.strategy.names import NAMES, from_name
 
-__all__ = ["NAMES", "agreed", "devices", "from_name", "is_chief", "is_default", "num_replicas", "of"]
+__all__ = [
+    "NAMES",
+    "agreed",
+    "devices",
+    "from_name",
+    "is_chief",
+    "is_chief_of",
+    "is_default",
+    "num_replicas",
+    "of",
+]

@@ -31,21 +31,25 @@ def devices(model):
 
 def is_chief(model):
     """Return whether this process is the one that writes files: the chief, or worker 0, or the only one."""
-    resolver = of(model).cluster_resolver
+    return is_chief_of(of(model))
+
+
+def is_chief_of(strategy):
+    """The same of a strategy."""
+    resolver = strategy.cluster_resolver
     if resolver is None or not resolver.cluster_spec().jobs:
         return True
     task, has_chief = resolver.task_type, "chief" in resolver.cluster_spec().jobs
     return task == "chief" or (task == "worker" and resolver.task_id == 0 and not has_chief)
 
 
-def agreed(model, number):
+def agreed(strategy, number):
     """Return the whole number that the chief came with, on all workers. Each of them has to call it.
 
     Args:
-        model: A Keras model.
+        strategy: A `tf.distribute` strategy.
         number: An int, of which only the chief's counts.
     """
-    strategy = of(model)
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return number
     own = tf.constant(number, tf.int64)
