@@ -465,6 +465,32 @@ def test_processes_end_with_the_one_they_work_for():
     assert len(read_json("out")["runs"]) == 4
 
 
+@pytest.mark.slow
+def test_a_full_disk_ends_a_run_in_one_line_and_the_same_command_goes_on(tmp_path):
+    """A disk of 600 kB holds four of six trainings."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small disk")
+    try:
+        model = {"call": "networks.mlp", "widths": [128]}
+        written({**TINY, "model": model, "seeds": 3, "output": str(disk / "out")}, "full.yaml")
+        command = [sys.executable, "-m", "tf_lbgap", "run", "full.yaml", "--quiet"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        lines = [line for line in done.stderr.splitlines() if line.startswith("lbgap")]
+        assert done.returncode == 2 and len(lines) == 1
+        assert "No space left on device. What finished is kept: make room" in lines[0]
+        finished = len(read_json(str(disk / "out"))["runs"])
+        assert 1 <= finished < 6
+        subprocess.run(["mount", "-o", "remount,size=9m", str(disk)], check=True)
+        listener = Listener()
+        run({**TINY, "model": model, "seeds": 3, "output": str(disk / "out")}, listen=listener)
+        assert (len(listener.before), len(listener.trained)) == (finished, 6 - finished)
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=False)
+
+
 def children_of(pid):
     found = subprocess.run(
         ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=True

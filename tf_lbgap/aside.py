@@ -6,6 +6,7 @@ A process may be killed, or the disk run full, at any moment: what had the name 
 import contextlib
 import os
 import pathlib
+import tempfile
 
 
 @contextlib.contextmanager
@@ -31,6 +32,21 @@ def written_aside(path):
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def check_room(folder, size):
+    """Raise unless a folder has room for a file of some size, for who would not take its lack well.
+
+    Args:
+        folder: A folder.
+        size: Bytes.
+
+    Raises:
+        OSError: As writing would.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 def _put_on_disk(folder):

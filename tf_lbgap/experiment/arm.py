@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from tf_lbgap import batch_normalization, callbacks, curvature, data, schedules, sharpness, strategy
+from tf_lbgap.aside import check_room
 from tf_lbgap.callbacks.described import described
 from tf_lbgap.callbacks.summaries import Summaries
 from tf_lbgap.experiment.calls import ConfigError, is_call, make, make_function, mistakes
@@ -102,6 +103,9 @@ class Arm:
                 write_json(folder / "decisions.json", steering.history)
             if monitor is not None:
                 write_json(folder / "curvature.json", monitor.history)
+            # HDF5 takes the process down where the disk is full. Its files have been seen to hold 2.5 times the weights.
+            size = sum(v.numpy().nbytes for v in self._model.variables)
+            check_room(folder, 3 * size + 200_000)
             self._model.save_weights(folder / "model.weights.h5")
         seconds = {f"seconds_{part}": value for part, value in self._clock.seconds.items()}
         return {"seed": seed, **result, "seconds": sum(seconds.values()), **seconds}

@@ -17,6 +17,7 @@ last checkpoint.
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import multiprocessing
 import os
@@ -213,6 +214,11 @@ def _only_writer(output):
             yield
     except OSError as error:
         reason = error.strerror or error
+        if error.errno == errno.ENOSPC:
+            raise ConfigError(
+                f"output: {str(output)!r} cannot be written: {reason}. What finished is kept: make room, and type the same "
+                "command again."
+            ) from error
         raise ConfigError(
             f"output: {str(output)!r} cannot be written: {reason}. Type output=DIRECTORY."
         ) from error
@@ -307,6 +313,8 @@ def _train_in_processes(experiment, tasks, jobs, listen):
                         listen.advanced(*task, 0.0, "its process died; another goes on")
                         waiting.insert(0, task)
                         continue
+                    if isinstance(error, OSError):
+                        raise error
                     yield task, outcome if error is None else _failure(error)
                 _pass_on(news, listen)
 
@@ -341,6 +349,8 @@ def _attempt(experiment, arm, seed, tell):
     try:
         return _train(experiment, arm, seed, tell)
     except Exception as error:  # the other arms go on
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # for which there is no room
+            raise
         if type(error).__name__ == "WorkerLost":  # and here they cannot
             raise RunFailed(str(error)) from error
         return _failure(error)
