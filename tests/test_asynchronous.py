@@ -135,6 +135,47 @@ def test_an_asynchronous_arm_makes_the_updates_of_the_synchronous_one(tmp_path):
     assert (tmp_path / "out" / "asynchronous" / "0" / "model.weights.h5").exists()
 
 
+INTERRUPTED = """
+import json, pathlib, sys
+import yaml
+from tf_lbgap import experiment
+from tf_lbgap.experiment import arm
+from tf_lbgap.experiment.asynchronous import AsynchronousArm
+
+arm.SECONDS_BETWEEN_CHECKPOINTS = 0.0
+config = experiment.from_dict(yaml.safe_load(open("file.yaml")))
+one = AsynchronousArm(config.arms["asynchronous"], "epochs", config.measure)
+told = []
+
+def tell(fraction, text):
+    told.append(text)
+    if "interrupt" in sys.argv and text.startswith("epoch 3"):
+        raise KeyboardInterrupt
+
+folder = pathlib.Path("arm")
+folder.mkdir(exist_ok=True)
+row = one.run(0, folder=folder, progress=tell)
+print(json.dumps([told, row["updates"], row["examples"], row["seconds"] > 0]))
+"""
+
+
+@pytest.mark.slow
+def test_an_interrupted_asynchronous_arm_goes_on_with_the_last_whole_epoch(tmp_path):
+    """Broken off at the end of its third and last epoch, it has a checkpoint of two: 40 updates of 10, and 20 of 20."""
+    (tmp_path / "file.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False))
+    first = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, "interrupt"], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert first.returncode != 0 and list((tmp_path / "arm" / "checkpoints").iterdir())
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    told, updates, examples, took = json.loads(done.stdout.splitlines()[-1])
+    assert told[0] == "going on from epoch 3" and told[1].startswith("epoch 3 ") and len(told) == 2
+    assert (updates, examples, took) == (80, 1200, True)
+
+
 @pytest.mark.parametrize(
     "change, text",
     [

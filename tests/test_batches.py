@@ -417,7 +417,7 @@ def test_predicting_in_another_thread_does_not_disturb_training():
 
 
 @pytest.mark.parametrize("live", [False, True], ids=["planned", "live"])
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [slow(1), 3])
 @pytest.mark.parametrize("source", ["arrays", slow("dataset")])
 def test_workers_read_equal_pieces_of_each_batch(source, workers, live):
     """29 examples and workers of 2 replicas: batches of 12, pieces of 12 / replicas, replica after replica."""

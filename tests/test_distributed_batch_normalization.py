@@ -9,6 +9,7 @@ import pytest
 import recording as r
 import tensorflow as tf
 from replicas import mirrored
+from slow import slow
 
 import tf_lbgap as lb
 
@@ -16,7 +17,7 @@ N, MOMENTUM = 45, 0.5
 GROWTH = lb.schedules.staircase(8, factor=2, milestones=[0.5, 1])
 
 
-@pytest.mark.parametrize("synchronized", [False, True], ids=["per replica", "synchronized"])
+@pytest.mark.parametrize("synchronized", [False, slow(True)], ids=["per replica", "synchronized"])
 def test_moving_statistics_are_those_of_pieces_or_of_batches(synchronized):
     """Of each batch of 8, then 16, two devices have half."""
     x = np.random.default_rng(0).normal(size=(N, 3)).astype("float32")
@@ -42,6 +43,7 @@ def test_moving_statistics_are_those_of_pieces_or_of_batches(synchronized):
     np.testing.assert_allclose(layer.moving_variance.numpy(), variance, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_synchronized_statistics_give_the_weights_of_one_device():
     x = np.random.default_rng(0).normal(size=(N - 1, 3)).astype("float32")
     y = (x.sum(1, keepdims=True) > 0).astype("float32")
