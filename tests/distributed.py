@@ -131,6 +131,7 @@ def main():
     callbacks = [
         lb.callbacks.BatchSizeScheduler(batches, size_at, micro_batch_size=options.micro_batch_size),
         lb.callbacks.LearningRateScheduler(batches, rate_at),
+        lb.callbacks.RunSummary(options.folder / "log", batches),
         noted,
     ]
     if options.checkpoint:
@@ -149,6 +150,7 @@ def main():
         options.folder / f"result-{task}.npz",
         rows=np.array(noted.rows),
         order=np.array(order),
+        event_files=len(list((options.folder / "log").iterdir())),
         **{f"first_{i}": w for i, w in enumerate(first)},
         **{f"weight_{i}": w for i, w in enumerate(model.get_weights())},
         **{key: np.array(values) for key, values in history.history.items()},

@@ -144,6 +144,7 @@ def test_two_processes_train_as_one_device():
     found, output = trained(workers=2)
     for result in found:
         check(result, 2)
+    assert found[0]["event_files"] == 1  # the chief's
     for ours, theirs in zip(weights(found[0]), weights(found[1]), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert output.count("share each batch equally") == 1  # the chief says it

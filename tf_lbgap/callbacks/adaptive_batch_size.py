@@ -216,7 +216,7 @@ class AdaptiveBatchSize(BatchSizeCallback):
         if self._probe is not None:
             self._probe.begin_fit(self.model, type(self).__name__)
         if self.log_dir is not None:
-            self._summaries = Summaries(self.log_dir)
+            self._summaries = Summaries(self.log_dir, self.model)
             call_when_steps_end(self._summaries.flush)
         self._window, self._recent, self._pending = [], [], None
         self._loss = MeanLoss()

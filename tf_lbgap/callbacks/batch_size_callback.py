@@ -182,11 +182,9 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
         replicas, multiple = strategy.num_replicas(self.model), self.batches.multiple_of
         left_out = self.batches.num_examples - self.batches.end_of_epoch
         if multiple > 1 and self.verbose and strategy.is_chief(self.model):
+            why = f"{replicas} replicas share each batch equally, so " if replicas > 1 else ""
             rest = f"; {left_out} of {self.batches.num_examples} examples are left out of each epoch, the last of its order"
-            print(
-                f"{type(self).__name__}: {replicas} replicas share each batch equally, so sizes are multiples of {multiple}"
-                f"{rest if left_out else ''}."
-            )
+            print(f"{type(self).__name__}: {why}sizes are multiples of {multiple}{rest if left_out else ''}.")
 
     def _check_momentum_correction(self):
         rates.check_momentum_correction(self.model.optimizer)

@@ -123,7 +123,12 @@ class Checkpoint(keras.callbacks.Callback):
         variables.write(self.model, content["variables"])
         randomness.write(content["randomness"])
         missing = of_callbacks.write(self._callbacks, content["callbacks"])
-        if missing and self.verbose:
+        if content["examples"] and not self._is_exact:
+            raise ValueError(
+                "it was made within an epoch, and this fit can only begin one. Give fit lb.data.Batches and a batch-size "
+                "callback, as then"
+            )
+        if missing and self.verbose and strategy.is_chief(self.model):
             print(f"Checkpoint: it holds the state of {', '.join(missing)}, which this fit does not have.")
         if strategy.is_chief(self.model):
             growing_files.cut_back(content["files"], self._log_folders())

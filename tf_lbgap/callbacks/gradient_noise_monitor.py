@@ -148,7 +148,7 @@ class GradientNoiseMonitor(keras.callbacks.Callback):
             self._recent, self._new, self._left_out = [], 0, 0
             self._to_leave_out = self.burn_in
         if self.log_dir is not None:
-            self._summaries = Summaries(self.log_dir)
+            self._summaries = Summaries(self.log_dir, self.model)
             call_when_steps_end(self._summaries.flush)
         self._about = {**described(self.model), "examples": self.batches.num_examples, **self.measured}
 

@@ -179,7 +179,7 @@ class Monitor(keras.callbacks.Callback):
         self._check_names()
         self._set_up()
         if self.log_dir is not None and self._summaries is None:
-            self._summaries = Summaries(self.log_dir)
+            self._summaries = Summaries(self.log_dir, self.model)
         if self._summaries is not None:
             call_when_steps_end(self._summaries.flush)
         self._last = None

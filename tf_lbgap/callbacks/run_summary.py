@@ -92,7 +92,7 @@ class RunSummary(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         if self._summaries is None:
-            self._summaries = Summaries(self.log_dir)
+            self._summaries = Summaries(self.log_dir, self.model)
         call_when_steps_end(self._summaries.flush)
         arguments = fit_arguments() or {}
         self._stream = self.batches

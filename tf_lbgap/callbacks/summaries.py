@@ -11,9 +11,11 @@ somebody's `stop_training`, an exception, or Ctrl-C; and when 10 seconds have pa
 import contextlib
 import importlib
 import os
+import tempfile
 import time
 
 from tb_plugin.writer import Writer
+from tf_lbgap import strategy
 from tf_lbgap.callbacks.stream import fit_arguments
 
 EIGENVALUE_UNIT = "loss / weight²"
@@ -28,12 +30,17 @@ class Summaries:
 
     Args:
         log_dir: Directory of the run.
+        model: The model that is trained: of several workers the chief alone writes there, and what the others write is dropped.
 
     Attributes:
         writer: A `tb_plugin.writer.Writer`.
     """
 
-    def __init__(self, log_dir):
+    def __init__(self, log_dir, model=None):
+        self._dropped = None
+        if model is not None and not strategy.is_chief(model):
+            self._dropped = tempfile.TemporaryDirectory()
+            log_dir = self._dropped.name
         path = os.fspath(log_dir)
         self._path = path if "://" in path else os.path.abspath(path)
         if self._path not in _open or not os.path.isdir(self._path):  # somebody may have removed it
@@ -72,6 +79,8 @@ class Summaries:
         if shared is not None and shared[0] is self.writer:
             del _open[self._path]
         self.writer.close()
+        if self._dropped is not None:
+            self._dropped.cleanup()
 
 
 def flush_all():

@@ -16,7 +16,7 @@ from tf_lbgap.checkpoints import Folder
 from tf_lbgap.experiment import arm
 from tf_lbgap.experiment.calls import is_call, make, mistakes
 from tf_lbgap.experiment.files import CHECKPOINTS
-from tf_lbgap.strategy.local_cluster import local_cluster
+from tf_lbgap.strategy.local_cluster import cluster
 from tf_lbgap.training.asynchronous import Asynchronous
 
 
@@ -32,7 +32,7 @@ class AsynchronousArm(arm.Arm):
         self._workers = config["workers"]
         self._processes = contextlib.ExitStack()
         # First of all: TensorFlow forgets what was on its devices when it connects to a cluster.
-        self._cluster = self._processes.enter_context(local_cluster(self._workers))
+        self._cluster = self._processes.enter_context(cluster(self._workers))
         self._remote = None
 
     def _run(self, seed, split, folder, writer, progress):
@@ -61,6 +61,7 @@ class AsynchronousArm(arm.Arm):
                 return model
 
             self._remote = Asynchronous(self._cluster, compiled)
+            self._workers = self._remote.num_workers
         weights = [v.numpy() for v in self._model.variables]
         optimizer = [v.numpy() for v in self._model.optimizer.variables]
         self._remote.set_variables(weights, optimizer)

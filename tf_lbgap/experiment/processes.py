@@ -41,7 +41,12 @@ class Workers:
     def submit(self, task, function, *arguments):
         """Let an idle process call `function(task, *arguments)`."""
         pool = self.idle.pop(0)
-        self.busy[pool.submit(function, task, *arguments)] = pool, task
+        try:
+            future = pool.submit(function, task, *arguments)
+        except BrokenProcessPool:  # it died with nothing to do
+            pool = self._make()
+            future = pool.submit(function, task, *arguments)
+        self.busy[future] = pool, task
 
     def done(self, timeout):
         """Yield (task, what was returned, exception) of the tasks that have ended; wait for the first so many seconds."""

@@ -1,6 +1,6 @@
 """What Keras 3 breaks under MultiWorkerMirroredStrategy, and the cures. Opt-in: `from_name("multiworker")` installs them.
 
-Three things go wrong in `fit` of the versions in `BROKEN`:
+Three things go wrong in `fit` of the version in `BROKEN`:
 
 1. `_maybe_symbolic_build` reduces the first batch, whose parts differ in size between workers.
 2. `reduce_per_replica` reduces scalars over an axis that they do not have.
@@ -17,16 +17,16 @@ import tensorflow as tf
 from keras.src import tree
 from keras.src.backend.tensorflow import trainer
 
-BROKEN = ("3.10", "3.15")
-"""First and last version of Keras that these cures were written for and tried with."""
+BROKEN = "3.15"
+"""The version of Keras that these cures were written for and tried with."""
 
 
 def install(strategy):
     """Let `fit`, `evaluate` and `predict` run under a MultiWorkerMirroredStrategy, in this process."""
     if not _is_known(keras.__version__):
         warnings.warn(
-            f"The cures for Keras under MultiWorkerMirroredStrategy were tried with {BROKEN[0]} to {BROKEN[1]}, and this "
-            f"is Keras {keras.__version__}. If fit fails, install one of those.",
+            f"The cures for Keras under MultiWorkerMirroredStrategy were tried with Keras {BROKEN}, and this is "
+            f"{keras.__version__}. If fit fails, install keras=={BROKEN}.*.",
             stacklevel=3,
         )
     _cure_symbolic_build()
@@ -36,8 +36,7 @@ def install(strategy):
 
 
 def _is_known(version):
-    first, last, own = (tuple(map(int, v.split(".")[:2])) for v in (*BROKEN, version))
-    return first <= own <= last
+    return version.split(".")[:2] == BROKEN.split(".")
 
 
 def _is_multi_worker(strategy):

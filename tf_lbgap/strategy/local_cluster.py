@@ -9,6 +9,18 @@ import sys
 
 import tensorflow as tf
 
+from tf_lbgap.strategy import names
+
+
+@contextlib.contextmanager
+def cluster(workers):
+    """Yield a ParameterServerStrategy: on the cluster of TF_CONFIG if it names one with a server, else on one of this machine."""
+    if names.has_server():
+        yield names.from_name("parameter_server")
+        return
+    with local_cluster(workers) as strategy:
+        yield strategy
+
 
 @contextlib.contextmanager
 def local_cluster(workers):
@@ -21,11 +33,11 @@ def local_cluster(workers):
         workers: How many.
     """
     addresses = [f"localhost:{port}" for port in _free_ports(workers + 1)]
-    cluster = {"worker": addresses[:workers], "ps": addresses[workers:]}
-    processes = [_serve(cluster, job, index) for job, tasks in cluster.items() for index in range(len(tasks))]
+    jobs = {"worker": addresses[:workers], "ps": addresses[workers:]}
+    processes = [_serve(jobs, job, index) for job, tasks in jobs.items() for index in range(len(tasks))]
     try:
         resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
-            tf.train.ClusterSpec(cluster), rpc_layer="grpc"
+            tf.train.ClusterSpec(jobs), rpc_layer="grpc"
         )
         yield tf.distribute.ParameterServerStrategy(resolver)
     finally:
@@ -34,8 +46,8 @@ def local_cluster(workers):
             process.wait()
 
 
-def _serve(cluster, job, index):
-    config = {"cluster": cluster, "task": {"type": job, "index": index}}
+def _serve(jobs, job, index):
+    config = {"cluster": jobs, "task": {"type": job, "index": index}}
     environment = {**os.environ, "TF_CONFIG": json.dumps(config), "LBGAP_PARENT": str(os.getpid())}
     # Its words are those of TensorFlow's servers, and nobody asks for them.
     return subprocess.Popen(

@@ -37,7 +37,8 @@ def is_chief(model):
 def is_chief_of(strategy):
     """The same of a strategy."""
     resolver = strategy.cluster_resolver
-    if resolver is None or not resolver.cluster_spec().jobs:
+    is_one_of_several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    if not is_one_of_several or resolver is None or not resolver.cluster_spec().jobs:
         return True
     task, has_chief = resolver.task_type, "chief" in resolver.cluster_spec().jobs
     return task == "chief" or (task == "worker" and resolver.task_id == 0 and not has_chief)

@@ -39,9 +39,14 @@ def from_name(name="auto"):
     return _MAKERS[name]()
 
 
+def has_server():
+    """Return whether TF_CONFIG names a cluster with a parameter server."""
+    return bool(_cluster().get("ps"))
+
+
 def _automatic():
     cluster = _cluster()
-    if cluster.get("ps"):
+    if has_server():
         return "parameter_server"
     if sum(len(cluster.get(job, ())) for job in ("chief", "worker")) > 1:
         return "multiworker"

@@ -34,11 +34,12 @@ class Asynchronous:
 
     Attributes:
         model: The model, whose variables are on the parameter server.
+        num_workers: How many workers the cluster has.
     """
 
     def __init__(self, strategy, make):
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
-        self._workers = strategy.extended._num_workers
+        self.num_workers = strategy.extended._num_workers
         with strategy.scope():
             self.model = make()
             self.model.optimizer.build(self.model.trainable_variables)
@@ -73,7 +74,7 @@ class Asynchronous:
         rates = iter(rates) if rates is not None else None
         for x, y in batches:
             # One more than each worker's own, so that none waits.
-            while len(running) > self._workers:
+            while len(running) > self.num_workers:
                 yield self._ended(running.popleft())
             rate = () if rates is None else (np.float32(next(rates)),)
             running.append((len(x), self._coordinator.schedule(self._step, args=(x, y, *rate))))
