@@ -23,7 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
-from stream import interval
+from stream import compare, interval
 
 import tf_lbgap as lb
 
@@ -37,25 +37,6 @@ def workloads():
     mlp = functools.partial(lb.networks.mlp, (784,), widths=(256, 256), seed=0)
     yield "mlp", mlp, images.reshape(N, -1), labels
     yield "cnn", functools.partial(lb.networks.small_cnn, seed=0), images, labels
-
-
-def compare(one, other, pairs, clock):
-    """Return the sorted ratios one / other of interleaved pairs, after one of each to warm up."""
-
-    def seconds(function):
-        start = clock()
-        function()
-        return clock() - start
-
-    one(), other()
-    ratios = []
-    for i in range(pairs):
-        if i % 2:
-            above, below = seconds(one), seconds(other)
-        else:
-            below, above = seconds(other), seconds(one)
-        ratios.append(above / below)
-    return np.sort(ratios)
 
 
 def measure(devices, clock, pairs):

@@ -56,21 +56,21 @@ def plain(x, y, size, function):
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-def cpu_seconds(function):
-    start = time.process_time()
-    function()
-    return time.process_time() - start
+def compare(one, other, pairs, clock=time.process_time):
+    """Return the sorted ratios one / other of the seconds of interleaved pairs, after one of each to warm up."""
 
+    def seconds(function):
+        start = clock()
+        function()
+        return clock() - start
 
-def compare(one, other, pairs):
-    """Return the ratios one / other of interleaved pairs, after one of each to warm up."""
     one(), other()
     ratios = []
     for i in range(pairs):
         if i % 2:
-            above, below = cpu_seconds(one), cpu_seconds(other)
+            above, below = seconds(one), seconds(other)
         else:
-            below, above = cpu_seconds(other), cpu_seconds(one)
+            below, above = seconds(other), seconds(one)
         ratios.append(above / below)
     return np.sort(ratios)
 
