@@ -348,6 +348,25 @@ def test_a_checkpoint_of_something_else_is_refused(change, text, tmp_path):
     assert text in str(error.value) and "another directory" in str(error.value)
 
 
+def test_a_state_that_cannot_be_saved_is_told_before_the_first_update(tmp_path):
+    class Odd(Heard):
+        def get_state(self):
+            return {"model": self.model}
+
+    batches, model = arrays(), small()
+    ours = [lb.callbacks.BatchSizeScheduler(batches), Odd(), lb.callbacks.Checkpoint(tmp_path)]
+    with pytest.raises(TypeError, match=r"get_state\(\) of a callback returned: a Sequential"):
+        model.fit(batches, shuffle=False, verbose=0, callbacks=ours)
+    assert int(model.optimizer.iterations.numpy()) == 0
+
+
+def test_a_checkpoint_within_an_epoch_needs_a_fit_that_can_begin_there(tmp_path):
+    with pytest.raises(Broken):
+        broken_fit(tmp_path, 7)
+    with pytest.raises(ValueError, match="it was made within an epoch, and this fit can only begin one"):
+        small().fit(arrays(), shuffle=False, verbose=0, callbacks=[lb.callbacks.Checkpoint(tmp_path)])
+
+
 def test_a_fit_whose_position_nobody_knows_saves_no_updates(tmp_path):
     with pytest.raises(ValueError, match='or pass every="epoch"'):
         network().fit(*data(), verbose=0, callbacks=[lb.callbacks.Checkpoint(tmp_path, every=3)])

@@ -29,6 +29,10 @@ class Checkpoint(keras.callbacks.Callback):
     is damaged is told of and set aside, and the one before it is taken. Where the disk is full that is said in a line, and
     training goes on.
 
+    A checkpoint takes as much disk as weights, slots of the optimizer and what monitors keep (a `CurvatureMonitor` k vectors of the
+    size of the weights, in float64), and the time to write that, in which training waits: 40 ms for 270,000 weights with momentum.
+    Of several machines the chief writes, and all have to see the folder.
+
     A callback of your own is part of it if it has `get_state()`, which returns plain values and arrays, and
     `set_state(state)`, which is called after `on_train_begin`.
 
@@ -198,6 +202,11 @@ class Checkpoint(keras.callbacks.Callback):
             self._tell_problem(
                 f"no checkpoint at update {content['update']}: {error.strerror or error}. Training goes on."
             )
+        except TypeError as error:
+            raise TypeError(
+                f"Checkpoint cannot save what get_state() of a callback returned: {error}. Return numbers, strings, arrays, "
+                "and lists and dicts of these."
+            ) from error
 
     def _content(self, epoch):
         position = self._stream.position if self._is_exact else (epoch, 0)
