@@ -348,6 +348,11 @@ def test_a_checkpoint_of_something_else_is_refused(change, text, tmp_path):
     assert text in str(error.value) and "another directory" in str(error.value)
 
 
+def test_an_object_store_is_refused():
+    with pytest.raises(ValueError, match="directory='gs://bucket/a' should be a folder"):
+        lb.callbacks.Checkpoint("gs://bucket/a")
+
+
 def test_a_state_that_cannot_be_saved_is_told_before_the_first_update(tmp_path):
     class Odd(Heard):
         def get_state(self):

@@ -24,7 +24,8 @@ class Checkpoint(keras.callbacks.Callback):
     so, and ends with the weights, bit for bit on one device, that it would have had. Event files of callbacks with a
     `log_dir` are cut back to the checkpoint, so no step is there twice.
 
-    With `data.Batches` and a batch-size callback a `fit` goes on in the middle of an epoch; else where an epoch began. It
+    With `data.Batches` and a batch-size callback a `fit` goes on in the middle of an epoch; else where an epoch began, and Keras
+    shuffles arrays and data sets of its own in another order than it would have. It
     does not matter where in the list of callbacks it stands. A checkpoint is made before the first update, too. One that
     is damaged is told of and set aside, and the one before it is taken. Where the disk is full that is said in a line, and
     training goes on.
@@ -63,6 +64,11 @@ class Checkpoint(keras.callbacks.Callback):
     def __init__(self, directory, *, every="epoch", keep=2, delete_checkpoint=True, verbose=1):
         super().__init__()
         check_whole(1, keep=keep)
+        if "://" in str(directory):
+            raise ValueError(
+                f"directory={str(directory)!r} should be a folder that this machine sees: a file there gets its name when it is "
+                "complete, which object stores cannot do. Mount it, or copy the folder from time to time."
+            )
         self.directory = pathlib.Path(directory)
         self.delete_checkpoint, self.verbose = bool(delete_checkpoint), verbose
         self._cadence = cadence_of(every)

@@ -210,7 +210,9 @@ class Arm:
     def _checkpoint(self):
         # Several workers have to agree, and each of them has a clock of its own.
         every = "epoch" if self.config["strategy"] in ("multiworker", "auto") else _NowAndThen()
-        return callbacks.Checkpoint(self._checkpoints, every=every, delete_checkpoint=False, verbose=0)
+        return _TimedCheckpoint(
+            self._clock, self._checkpoints, every=every, delete_checkpoint=False, verbose=0
+        )
 
     def _steering(self, batches, folder):
         """The callback that says how large a batch is."""
@@ -446,6 +448,18 @@ class _TimedMonitor(callbacks.CurvatureMonitor):
     def _take(self, progress):
         with self._run_clock.part("measure"):
             super()._take(progress)
+
+
+class _TimedCheckpoint(callbacks.Checkpoint):
+    """A checkpoint whose time is not counted as training."""
+
+    def __init__(self, clock, *args, **options):
+        super().__init__(*args, **options)
+        self._run_clock = clock
+
+    def _save(self, epoch):
+        with self._run_clock.part("measure"):
+            super()._save(epoch)
 
 
 class _Validation(keras.callbacks.Callback):
