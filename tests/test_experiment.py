@@ -522,9 +522,9 @@ def test_equal_updates_stops_within_an_epoch():
 
 
 def test_equal_seconds_stops_after_the_first_update_beyond_them():
-    (row,) = run({**ONE_ARM, "equal": "seconds", "seconds": 0.3})
+    (row,) = run({**ONE_ARM, "equal": "seconds", "seconds": 1.0})
     # an update takes about a millisecond; a second is a wide margin on a busy machine
-    assert 0.3 <= row["seconds_train"] < 1.3
+    assert 1.0 <= row["seconds_train"] < 2.0
     assert row["updates"] > 2
 
 
