@@ -65,20 +65,26 @@ def schedule_of(optimizer):
 def read_rate(optimizer):
     """Return the rate of the next update, a float."""
     rate = innermost(optimizer)._learning_rate
-    if isinstance(rate, keras.Variable):
-        return float(rate.value.value().numpy())  # a third of the time that `learning_rate` takes
+    if isinstance(rate, keras.Variable):  # a third of the time that `learning_rate` takes
+        copies = _copies(rate)
+        return float(copies[0].numpy() if copies else rate.value.value().numpy())
     return float(innermost(optimizer).learning_rate.numpy())
 
 
 def write_rate(optimizer, rate):
     """Give the optimizer, which has no schedule, a rate for the next updates."""
     inner = innermost(optimizer)
-    copies = getattr(inner._learning_rate.value, "values", None)
-    if not isinstance(copies, tuple):
+    copies = _copies(inner._learning_rate)
+    if not copies:
         inner.learning_rate = rate
-        return
-    for copy in copies:  # one per replica; assigning to all at once takes ten times as long
+    for copy in copies:  # assigning to all at once takes ten times as long
         copy.assign(rate)
+
+
+def _copies(variable):
+    """The variables, one per replica, that a Keras variable consists of under MirroredStrategy; else nothing."""
+    copies = getattr(variable.value, "values", None)
+    return copies if isinstance(copies, tuple) else ()
 
 
 def read_last_rate(optimizer):

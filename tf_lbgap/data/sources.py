@@ -143,7 +143,9 @@ class ArraySource:
 
     def in_order(self, batch_size):
         options = tf.data.Options()
-        options.autotune.enabled = False  # there is nothing to tune, and its thread has been waited for for a minute
+        options.autotune.enabled = (
+            False  # there is nothing to tune, and its thread has been waited for for a minute
+        )
         return tf.data.Dataset.from_tensor_slices(self.elements).batch(batch_size).with_options(options)
 
 
