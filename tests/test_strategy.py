@@ -5,6 +5,7 @@ import types
 
 import pytest
 import tensorflow as tf
+from replicas import mirrored
 
 import tf_lbgap as lb
 from tf_lbgap.experiment import config
@@ -21,6 +22,10 @@ def test_the_default_is_tensorflows():
     strategy = lb.strategy.from_name("default")
     assert lb.strategy.is_default(strategy) and strategy.num_replicas_in_sync == 1
     assert lb.strategy.is_default(lb.strategy.from_name())  # no cluster, no TPU, no GPUs
+
+
+def test_a_strategy_is_made_once_per_process():
+    assert lb.strategy.from_name("mirrored") is lb.strategy.from_name("mirrored") is mirrored()
 
 
 def test_configurations_take_the_same_names():

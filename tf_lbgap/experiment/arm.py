@@ -346,14 +346,9 @@ class Arm:
 
 
 def strategy_of(config):
-    """Return the strategy that an arm's configuration names: one object for all arms of a process."""
+    """Return the strategy that an arm's configuration names."""
     with mistakes("strategy"):
-        return _strategy(config["strategy"])
-
-
-@functools.cache
-def _strategy(name):
-    return strategy.from_name(name)
+        return strategy.from_name(config["strategy"])
 
 
 def load_split(config, seed):

@@ -1,6 +1,7 @@
 """Strategies by name, so that a script or a configuration says in a word what it runs on."""
 
 import difflib
+import functools
 import json
 import os
 
@@ -23,7 +24,8 @@ def from_name(name="auto"):
     - `"tpu"`: `TPUStrategy`, from `TPUClusterResolver` (TPU_NAME, or what is attached).
     - `"auto"`: the first of these that fits: what TF_CONFIG asks for, a TPU, two or more GPUs, else the default.
 
-    Make it before anything else of TensorFlow, for it decides on devices; and make the model in its `scope()`.
+    Asked again, it returns the same object: TensorFlow takes the collectives of a second MirroredStrategy in a process for those
+    of the first. Make it before anything else of TensorFlow, for it decides on devices; and make the model in its `scope()`.
 
     Args:
         name: One of `NAMES`.
@@ -36,6 +38,11 @@ def from_name(name="auto"):
         hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(NAMES)}."
         raise ValueError(f"strategy {name!r} is not known. {hint}")
     name = _automatic() if name == "auto" else name
+    return _made(name)
+
+
+@functools.cache
+def _made(name):
     return _MAKERS[name]()
 
 
