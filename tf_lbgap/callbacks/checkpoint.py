@@ -130,14 +130,14 @@ class Checkpoint(keras.callbacks.Callback):
     def _go_on_from(self, path, content):
         if content["format"] != FORMAT:
             raise ValueError(f"it has format {content['format']}, and this version reads format {FORMAT}")
-        variables.write(self.model, content["variables"])
-        randomness.write(content["randomness"])
-        missing = of_callbacks.write(self._callbacks, content["callbacks"])
         if content["examples"] and not self._is_exact:
             raise ValueError(
                 "it was made within an epoch, and this fit can only begin one. Give fit lb.data.Batches and a batch-size "
                 "callback, as then"
             )
+        variables.write(self.model, content["variables"])
+        randomness.write(content["randomness"])
+        missing = of_callbacks.write(self._callbacks, content["callbacks"])
         if missing and self.verbose and strategy.is_chief(self.model):
             print(f"Checkpoint: it holds the state of {', '.join(missing)}, which this fit does not have.")
         if strategy.is_chief(self.model):

@@ -78,6 +78,7 @@ class AsynchronousArm(arm.Arm):
             maximum=self.config["maximum"],
             multiple_of=self.config["multiple_of"],
             sizes=self.config["sizes"],
+            learning_rate=self.config["scale_learning_rate"],
         )
         saved = time.monotonic()
         while done.epoch < self._epochs and not done.is_over:
@@ -96,9 +97,11 @@ class AsynchronousArm(arm.Arm):
         boundaries, sizes = scheduler.plan(done.epoch, 0)
         order, n = batches.order(done.epoch), batches.num_examples
         spans = list(itertools.pairwise(boundaries))
+        if self.equal == "updates":
+            spans = spans[: self.config["updates"] - done.updates]
 
-        def examples():
-            for low, high in spans:
+        def examples():  # what is under way when training is over is counted, too
+            for low, high in itertools.takewhile(lambda _: not done.is_over, spans):
                 index = order[low:high]
                 yield np.asarray(split.x_train)[index], np.asarray(split.y_train)[index]
 
@@ -112,9 +115,8 @@ class AsynchronousArm(arm.Arm):
                 self._check_loss(stop, done)
             if not math.isfinite(update.loss) or self._is_enough(done):
                 done.is_over = True
-            if done.is_over:
-                done.examples = position % n
-                break
+        if done.is_over:
+            done.examples = position % n
         done.epoch += position >= n or not done.is_over
 
     def _rates(self, scheduler, places, sizes):
@@ -126,8 +128,14 @@ class AsynchronousArm(arm.Arm):
         schedule = arm.as_schedule(rate, "learning_rate") if is_call(rate) else schedules.constant(own)
         kind = rates.kind_of(self._model.optimizer)[0]
         factors = (
-            scaling.rate_factor(rule, int(size), scheduler.reference_batch_size(), optimizer=kind)
-            for size in sizes
+            scaling.rate_factor(
+                rule,
+                int(size),
+                scheduler.reference_batch_size(),
+                wanted=float(scheduler.schedule(place)),
+                optimizer=kind,
+            )
+            for size, place in zip(sizes, places, strict=False)
         )
         return [float(schedule(place)) * factor for place, factor in zip(places, factors, strict=True)]
 
