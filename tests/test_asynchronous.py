@@ -139,10 +139,10 @@ INTERRUPTED = """
 import json, pathlib, sys
 import yaml
 from tf_lbgap import experiment
-from tf_lbgap.experiment import arm
+from tf_lbgap.experiment import arm_callbacks
 from tf_lbgap.experiment.asynchronous import AsynchronousArm
 
-arm.SECONDS_BETWEEN_CHECKPOINTS = 0.0
+arm_callbacks.SECONDS_BETWEEN_CHECKPOINTS = 0.0
 config = experiment.from_dict(yaml.safe_load(open("file.yaml")))
 one = AsynchronousArm(config.arms["asynchronous"], "epochs", config.measure)
 told = []

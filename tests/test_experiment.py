@@ -383,7 +383,7 @@ class Interrupting(Listener):
     ids=["schedule", "mirrored", "adaptive"],
 )
 def test_an_arm_that_was_interrupted_goes_on_within_an_epoch(arm, monkeypatch):
-    monkeypatch.setattr("tf_lbgap.experiment.arm.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr("tf_lbgap.experiment.arm_callbacks.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     content = {**TINY, "epochs": 4, "arms": {"a": arm}}
     whole = run({**content, "output": "whole"})
     with pytest.raises(KeyboardInterrupt):

@@ -10,9 +10,8 @@ modes, of which a user sees only what a callback asks for:
   `batches.batch_size`), so each batch is cut when it is wanted and nothing runs ahead.
 
 Only training sees shuffling, `map` and a position inside an epoch: `evaluate` and `predict` read all
-examples as stored. The order of examples depends on (seed, epoch) alone. The variables here are read by the dataset
-function below at the moment Keras makes the iterator of an epoch; changing them needs no new
-dataset and no new trace.
+examples as stored. The order of examples depends on (seed, epoch) alone. What an epoch holds is said
+by the variables of `Epochs`, so a new size needs no new dataset and no new trace.
 """
 
 import functools
@@ -24,15 +23,13 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lbgap import strategy
+from tf_lbgap.data.epochs import ALONE, LIVE, PLANNED, Epochs
 from tf_lbgap.data.inputs import check_cardinality, check_seed, common_length, pack, to_arrays
 from tf_lbgap.data.keras_calls import callbacks_of, is_being_fitted, keras_calls
 from tf_lbgap.data.plan import LAST_BATCH, check_batch_size, end_of_epoch, num_batches, rounded
 from tf_lbgap.data.refusals import refuse_transformations
-from tf_lbgap.data.sources import WHOLE, ArraySource, Share, StreamSource, permutation
+from tf_lbgap.data.sources import ArraySource, StreamSource, permutation
 from tf_lbgap.data.weights import check_class_weight, fold_class_weight, fold_class_weight_numpy
-
-ALONE, PLANNED, LIVE = 0, 1, 2  # the last two for the one iterator per epoch that `fit` trains on
-_FIRST_BOUNDARIES = np.zeros(1, np.int64)
 
 
 @refuse_transformations
@@ -165,39 +162,28 @@ class Batches(tf.data.Dataset):
         self.in_update = False  # whether an update has begun, whose size is fixed
         # One size for evaluate and predict, since Keras keeps the steps that it counted first.
         self._measure_size = self._size_in_force = self._size
-        with tf.device("CPU:0"):
-            variable = functools.partial(tf.Variable, dtype=tf.int64, trainable=False)
-            self._mode_variable = variable(ALONE)
-            self._armed_variable = tf.Variable(False, trainable=False)  # the next iterator is that of `fit`
-            self._epoch_variable = variable(0)
-            self._start_variable = variable(0)
-            self._size_variable = variable(self._size)
-            self._stop_variable = variable(self.num_examples)
-            self._boundaries_variable = variable(_FIRST_BOUNDARIES, shape=[None])
-            self._ends_variable = variable(_FIRST_BOUNDARIES, shape=[None])  # of the live batches handed out
+        self._epochs = Epochs(source, self._size, last_batch)
         self._mode = ALONE
         self.multiple_of, self.end_of_epoch = 1, self.num_examples
         self._running = None  # fit's iterator, which goes from epoch to epoch
         self._counted_epoch = None  # of a fit that Keras counts: the epoch whose iterator it was given
         self._epoch_is_over = False  # whether that iterator stands exactly between two epochs
-        self._piece = None  # examples of each element, where a batch comes in pieces of one static shape
-        self._made = {}  # data sets by what they are for, and by that size
-        super().__init__(self._endless._variant_tensor)
+        super().__init__(self._epochs.endless._variant_tensor)
 
     # What tf.data asks of a dataset.
 
     def _inputs(self):
-        return [self._endless]
+        return [self._epochs.endless]
 
     @property
     def element_spec(self):
-        return self._endless.element_spec
+        return self._epochs.endless.element_spec
 
     @property
     def _variant_tensor(self):  # what a strategy, or another data set made from this one, reads
         if self._mode == ALONE and next(keras_calls(), None) is None:
             self._share_among(1)
-        return self._one_epoch._variant_tensor
+        return self._epochs.one._variant_tensor
 
     def __deepcopy__(self, memo):
         return self  # a copied callback goes on to steer the stream that fit reads
@@ -210,7 +196,7 @@ class Batches(tf.data.Dataset):
             self._share_among(1)
         if not sys._getframe(1).f_globals.get("__name__", "").startswith("keras."):
             # Somebody looks at the stream, perhaps while it feeds a fit.
-            return super().__iter__() if self._mode == ALONE else iter(self._plain)
+            return super().__iter__() if self._mode == ALONE else iter(self._epochs.plain)
         if method == "fit" and arguments.get("x") is self:
             return self._iterator_of_fit(arguments)
         return super().__iter__()
@@ -227,12 +213,12 @@ class Batches(tf.data.Dataset):
                 self._epoch_is_over = True  # Keras has counted to its end, and asks once more for nothing
                 return self._running
             self._counted_epoch = epoch
-            self._epoch_variable.assign(epoch)
+            self._epochs.epoch.assign(epoch)
         if arguments["self"].steps_per_execution > 1:  # the last execution of an epoch has to find its end
             self._running = None
-            return iter(self._one_epoch_of_fit)
+            return iter(self._epochs.one_of_fit)
         if self._running is None or not self._epoch_is_over:
-            self._running = iter(self._endless)
+            self._running = iter(self._epochs.endless)
         self._epoch_is_over = False
         return self._running
 
@@ -287,112 +273,13 @@ class Batches(tf.data.Dataset):
     def _steps(self):
         return num_batches(self.end_of_epoch, rounded(self._size, self.multiple_of), self.last_batch)
 
-    # The graph side: one call per epoch, when its iterator is asked for the first batch.
-
-    def _epochs_of(self, counter, fits=False, share=WHOLE):
-        @tf.autograph.experimental.do_not_convert
-        def epoch(_):
-            return self._epoch_dataset(fits, share)
-
-        return _without_hidden_buffers(counter.flat_map(epoch))
-
-    def _made_once(self, what, make):
-        if (what, self._piece) not in self._made:
-            self._made[what, self._piece] = make()
-        return self._made[what, self._piece]
-
-    @property
-    def _endless(self):
-        return self._made_once("endless", lambda: self._epochs_of(tf.data.Dataset.counter(), fits=True))
-
-    @property
-    def _one_epoch(self):
-        return self._made_once("one", lambda: self._epochs_of(tf.data.Dataset.from_tensors(0)))
-
-    @property
-    def _one_epoch_of_fit(self):
-        return self._made_once(
-            "one of fit", lambda: self._epochs_of(tf.data.Dataset.from_tensors(0), fits=True)
-        )
-
     def share_of(self, context):
         """Return what one of several workers reads: of each batch the pieces of its own replicas.
 
         Args:
             context: The worker's `tf.distribute.InputContext`.
         """
-        replicas, workers = context.num_replicas_in_sync, context.num_input_pipelines
-        count = replicas // workers
-        share = Share(context.input_pipeline_id * count, count, replicas)
-        return self._epochs_of(tf.data.Dataset.from_tensors(0), fits=True, share=share)
-
-    def _epoch_dataset(self, fits, share):
-        """Return the data set of an epoch.
-
-        Args:
-            fits: Whether nobody but `fit` reads it. A strategy reads the same graph as anybody who makes
-                another data set from the stream, so there it is `arm` that says who comes next; who comes
-                unarmed while the stream is steered gets a plain epoch.
-        """
-        mode, armed = self._mode_variable.read_value(), self._armed_variable.read_value()
-        epoch, start = self._epoch_variable.read_value(), self._start_variable.read_value()
-        alone = tf.equal(mode, ALONE)
-
-        def advance():
-            return tf.group(self._epoch_variable.assign(epoch + 1))
-
-        def disarm():
-            return tf.no_op() if fits else tf.group(self._armed_variable.assign(False))
-
-        with tf.control_dependencies([mode, armed, epoch, start]):
-            taken = tf.cond(alone, advance, disarm)
-        if not fits:
-            mode = tf.where(armed, mode, ALONE)
-        with tf.control_dependencies([taken]):
-            boundaries = tf.switch_case(
-                tf.cast(mode, tf.int32),
-                [
-                    self._constant_boundaries,
-                    self._boundaries_variable.read_value,
-                    lambda: tf.constant(_FIRST_BOUNDARIES),
-                ],
-            )
-            stop = self._stop_variable.read_value()
-            live_start = tf.where(tf.equal(mode, LIVE), start, stop)
-        planned = self._source.planned(epoch, boundaries, share)
-        if self._piece is not None:
-            return planned.map(functools.partial(_of_length, self._piece // share.total))
-        if self._needs_planning:
-            return planned
-        live = self._source.live(
-            epoch, live_start, stop, self._size_variable, self._note_end, self.last_batch, share
-        )
-        return planned.concatenate(live)
-
-    @functools.cached_property
-    def _plain(self):
-        """An epoch in the order of the present one, whatever steers the stream."""
-
-        @tf.autograph.experimental.do_not_convert
-        def plain(_):
-            return self._source.planned(self._epoch_variable.read_value(), self._constant_boundaries())
-
-        return tf.data.Dataset.from_tensors(0).flat_map(plain)
-
-    def _note_end(self, index, end):
-        return self._ends_variable.scatter_nd_update(tf.reshape(index, [1, 1]), tf.reshape(end, [1]))
-
-    @property
-    def _needs_planning(self):
-        return self.last_batch == "merge" and isinstance(self._source, StreamSource)
-
-    def _constant_boundaries(self):
-        size, stop = self._size_variable.read_value(), self._stop_variable.read_value()
-        if self.last_batch == "drop":
-            return tf.range(0, stop + 1, size)
-        if self.last_batch == "merge":
-            return tf.concat([tf.range(0, tf.maximum(stop - size + 1, 1), size), [stop]], 0)
-        return tf.concat([tf.range(0, stop, size), [stop]], 0)
+        return self._epochs.share_of(context)
 
     # What a user asks.
 
@@ -431,7 +318,7 @@ class Batches(tf.data.Dataset):
         if self._mode != ALONE:
             self._end_interrupted()
         self._size = size
-        self._size_variable.assign(rounded(size, self.multiple_of))
+        self._epochs.size.assign(rounded(size, self.multiple_of))
 
     @property
     def position(self):
@@ -489,10 +376,10 @@ class Batches(tf.data.Dataset):
     def go_on_from(self, epoch, examples, batch_size=None):
         """Let the next epoch of a fit, or the first of one that has just begun, start at a position."""
         self._position = self._resume = (epoch, examples)
-        self._epoch_variable.assign(epoch)
+        self._epochs.epoch.assign(epoch)
         if batch_size is not None:
             self._size = batch_size
-            self._size_variable.assign(batch_size)
+            self._epochs.size.assign(batch_size)
 
     def steer(self, callback, live, rate_rule=None, replicas=1, micro_batch_size=None):
         """Begin a fit under a batch-size callback.
@@ -511,7 +398,7 @@ class Batches(tf.data.Dataset):
                 f"Two batch-size callbacks steer one stream: {type(rival).__name__} and {type(callback).__name__}. "
                 "Keep one; join() of lb.schedules puts schedules one after the other."
             )
-        if live and self._needs_planning:
+        if live and self._epochs.needs_planning:
             raise ValueError(
                 'last_batch="merge" needs a schedule, for a stream from a tf.data.Dataset is merged ahead.'
             )
@@ -522,8 +409,8 @@ class Batches(tf.data.Dataset):
             )
         self._active, self._rate_rule = weakref.ref(callback), rate_rule
         self._set_piece(micro_batch_size and micro_batch_size * replicas)
-        self._share_among(self._piece or replicas)
-        self._armed_variable.assign(False)
+        self._share_among(self._epochs.piece or replicas)
+        self._epochs.armed.assign(False)
         self._set_mode(LIVE if live else PLANNED)
 
     def resume_at(self, epoch):
@@ -542,30 +429,30 @@ class Batches(tf.data.Dataset):
 
     def begin_epoch(self, epoch, start, batch_size, boundaries=None):
         """Say what the next iterator holds: `boundaries` if planned, else batches from `start` on."""
-        self._epoch_variable.assign(epoch)
-        self._start_variable.assign(start)
+        self._epochs.epoch.assign(epoch)
+        self._epochs.start.assign(start)
         self._set_end(end_of_epoch(self.num_examples, start, self.multiple_of))
         if boundaries is None:
-            self._ends_variable.assign(np.zeros(self.num_examples + 1, np.int64))
+            self._epochs.ends.assign(np.zeros(self.num_examples + 1, np.int64))
             batch_size = rounded(batch_size, self.multiple_of)
-            self._size_variable.assign(batch_size)
+            self._epochs.size.assign(batch_size)
             self._size_in_force = batch_size
         else:
-            if self._piece is not None:
-                boundaries = np.arange(start, self.end_of_epoch + 1, self._piece)
-            self._boundaries_variable.assign(boundaries)
+            if self._epochs.piece is not None:
+                boundaries = np.arange(start, self.end_of_epoch + 1, self._epochs.piece)
+            self._epochs.boundaries.assign(boundaries)
         self._position, self._size, self.in_update = (epoch, start), batch_size, False
 
     def arm(self):
         """Say, under a strategy, that the next to read the graph of the stream is `fit`."""
-        self._armed_variable.assign(True)
+        self._epochs.armed.assign(True)
 
     def begin_update(self):
         """Fix the size of the next update and return it. A size that is set later holds for the one after."""
         if not self.in_update:
             self.in_update = True
             if self._mode == LIVE and self._size != self._size_in_force:
-                self._size_variable.assign(self._size)
+                self._epochs.size.assign(self._size)
             self._size_in_force = self._size
         return self._size_in_force
 
@@ -576,7 +463,7 @@ class Batches(tf.data.Dataset):
 
     def live_end(self, index):
         """Return the position at which live batch `index` of the epoch ends, or 0 if it was not handed out."""
-        return int(self._ends_variable.sparse_read([index]).numpy()[0])
+        return int(self._epochs.ends.sparse_read([index]).numpy()[0])
 
     def record(self, epoch, examples, batch_size):
         """Note how far training is and which size the next update has."""
@@ -592,8 +479,8 @@ class Batches(tf.data.Dataset):
         self._set_piece(None)
         self._set_mode(ALONE)
         self._set_end(end_of_epoch(self.num_examples, 0, self.multiple_of))
-        self._size_variable.assign(rounded(self._size, self.multiple_of))
-        self._epoch_variable.assign(self._position[0])
+        self._epochs.size.assign(rounded(self._size, self.multiple_of))
+        self._epochs.epoch.assign(self._position[0])
 
     def _end_interrupted(self):
         """The last fit was steered and did not come to its end."""
@@ -625,8 +512,8 @@ class Batches(tf.data.Dataset):
         return rounded(int(size), self.multiple_of)
 
     def _set_piece(self, piece):
-        if piece != self._piece:
-            self._piece, self._running = piece, None
+        if piece != self._epochs.piece:
+            self._epochs.piece, self._running = piece, None
 
     def _share_among(self, number):
         """Let each batch be a multiple of a number: of replicas, which share it equally, or of what they take at a time."""
@@ -637,16 +524,16 @@ class Batches(tf.data.Dataset):
         if number != self.multiple_of:
             self.multiple_of = number
             self._set_end(end_of_epoch(self.num_examples, 0, number))
-            self._size_variable.assign(rounded(self._size, number))
+            self._epochs.size.assign(rounded(self._size, number))
 
     def _set_end(self, end):
         if end != self.end_of_epoch:
             self.end_of_epoch = end
-            self._stop_variable.assign(end)
+            self._epochs.stop.assign(end)
 
     def _set_mode(self, mode):
         self._mode = mode
-        self._mode_variable.assign(mode)
+        self._epochs.mode.assign(mode)
 
     @property
     def is_steered(self):
@@ -654,23 +541,5 @@ class Batches(tf.data.Dataset):
         return self._mode != ALONE
 
 
-def _of_length(size, *parts):
-    """Say, for a compiler, how many examples there are."""
-    parts = tf.nest.map_structure(lambda t: tf.ensure_shape(t, [size, *t.shape[1:]]), parts)
-    return parts if len(parts) > 1 else parts[0]
-
-
 def _nobody():
     return None
-
-
-def _without_hidden_buffers(dataset):
-    # Both rewrites put buffers into the live path, and a new size would hold two batches late.
-    options = tf.data.Options()
-    # Autotuning runs a thread per iterator, and the end of an iterator has been seen to wait 5 to 40 s for it. The
-    # sources say themselves how many batches to make at a time.
-    options.autotune.enabled = False
-    options.experimental_optimization.inject_prefetch = False
-    options.experimental_optimization.map_parallelization = False
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return dataset.with_options(options)

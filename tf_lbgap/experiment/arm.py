@@ -8,22 +8,30 @@ import contextlib
 import functools
 import math
 import numbers
-import time
 
 import keras
 import numpy as np
 
-from tf_lbgap import batch_normalization, callbacks, curvature, data, schedules, sharpness, strategy
+from tf_lbgap import batch_normalization, callbacks, curvature, data, schedules, sharpness
 from tf_lbgap.aside import check_room
 from tf_lbgap.callbacks.described import described
 from tf_lbgap.callbacks.summaries import Summaries
+from tf_lbgap.experiment import arm_callbacks
 from tf_lbgap.experiment.calls import ConfigError, is_call, make, make_function, mistakes
 from tf_lbgap.experiment.clock import Clock, TimedSteps
 from tf_lbgap.experiment.evaluation import Evaluation
 from tf_lbgap.experiment.events import write_results
 from tf_lbgap.experiment.files import CHECKPOINTS, write_json
+from tf_lbgap.experiment.making import (
+    as_schedule,
+    check_logits,
+    first_examples,
+    is_classification,
+    load_split,
+    make_model,
+    strategy_of,
+)
 
-SECONDS_BETWEEN_CHECKPOINTS = 20.0
 UNLIMITED = 10**6  # epochs, where something else ends training
 
 
@@ -147,7 +155,7 @@ class Arm:
         fresh.compile(
             make(config["optimizer"]),
             self.loss,
-            metrics=["accuracy"] if _is_classification(split) else [],
+            metrics=["accuracy"] if is_classification(split) else [],
             jit_compile=config["jit_compile"],
             steps_per_execution=config["steps_per_execution"],
         )
@@ -194,23 +202,25 @@ class Arm:
                     batches, rate, momentum_correction=config["momentum_correction"]
                 )
             )
-        result += [stop, _StopAtNaN()] if stop else [_StopAtNaN()]
+        result += [stop, arm_callbacks.StopAtNaN()] if stop else [arm_callbacks.StopAtNaN()]
         if folder is not None:
             if self.measure.validation_examples:
-                result.append(_Validation(functools.partial(self._validate, split)))
+                result.append(arm_callbacks.Validation(functools.partial(self._validate, split)))
             result.append(callbacks.RunSummary(folder, batches, measured=self._measured))
             result.append(keras.callbacks.TensorBoard(folder, write_graph=False, update_freq="epoch"))
         if progress is not None:
-            result.append(_Progress(batches, self._fraction, stop, progress))
+            result.append(arm_callbacks.Progress(batches, self._fraction, stop, progress))
         if self._checkpoints is not None:
-            result.append(_Resumed(self._clock, self._model, progress or _tell_nobody))
+            result.append(
+                arm_callbacks.Resumed(self._clock, self._model, progress or arm_callbacks.tell_nobody)
+            )
             result.append(self._checkpoint())
         return result
 
     def _checkpoint(self):
         # Several workers have to agree, and each of them has a clock of its own.
-        every = "epoch" if self.config["strategy"] in ("multiworker", "auto") else _NowAndThen()
-        return _TimedCheckpoint(
+        every = "epoch" if self.config["strategy"] in ("multiworker", "auto") else arm_callbacks.NowAndThen()
+        return arm_callbacks.TimedCheckpoint(
             self._clock, self._checkpoints, every=every, delete_checkpoint=False, verbose=0
         )
 
@@ -244,9 +254,11 @@ class Arm:
             sample = first_examples(split.x_train, split.y_train, self.measure.check_examples)
             return callbacks.TargetLoss(batches, self.config["target_loss"], lambda: self._clean_loss(sample))
         if self.equal == "updates":
-            return _StopAfterUpdates(self.config["updates"])
+            return arm_callbacks.StopAfterUpdates(self.config["updates"])
         if self.equal == "seconds":
-            return _StopAfterSeconds(self.config["seconds"], lambda: self._clock.seconds["train"])
+            return arm_callbacks.StopAfterSeconds(
+                self.config["seconds"], lambda: self._clock.get_state()["train"]
+            )
         return None
 
     def _clean_loss(self, sample):
@@ -274,7 +286,7 @@ class Arm:
         if self.equal == "updates":
             return int(self._model.optimizer.iterations.numpy()) / self.config["updates"]
         if self.equal == "seconds":
-            return self._clock.seconds["train"] / self.config["seconds"]
+            return self._clock.get_state()["train"] / self.config["seconds"]
         return batches.progress / self.config["epochs"]
 
     # Judging the result.
@@ -334,7 +346,7 @@ class Arm:
         if settings.get("every") is not None:
             settings.pop("max_overhead", None)  # it was found within that budget
         sample = first_examples(split.x_train, split.y_train, self.measure.top_eigenvalue_examples)
-        return _TimedMonitor(
+        return arm_callbacks.TimedMonitor(
             self._clock,
             sample,
             self.loss,
@@ -345,76 +357,6 @@ class Arm:
         )
 
 
-def strategy_of(config):
-    """Return the strategy that an arm's configuration names."""
-    with mistakes("strategy"):
-        return strategy.from_name(config["strategy"])
-
-
-def load_split(config, seed):
-    """Return the `Split` that a data call gives for a seed."""
-    split = make(config, seed=seed)
-    if isinstance(split, (tuple, list)) and len(split) == 2:
-        (x_train, y_train), (x_test, y_test) = split
-        split = data.datasets.Split(x_train, y_train, x_test, y_test, name=str(config["call"]))
-    if not hasattr(split, "x_train"):
-        raise ConfigError(
-            f"data: {config['call']} returned {type(split).__name__}, but should return a tf_lbgap.data.datasets.Split or "
-            "((x_train, y_train), (x_test, y_test))."
-        )
-    return split
-
-
-def make_model(config, split, seed):
-    """Return the un-compiled model of a seed, built for the data."""
-    if not is_call(config):
-        raise ConfigError(f"model: {config!r} must be a call, such as {{call: networks.mlp}}.")
-    keras.utils.set_random_seed(seed)  # for layers that the model's function gives no seed
-    offered = {"seed": seed, "input_shape": np.shape(split.x_train)[1:]}
-    if _is_classification(split):
-        offered["num_classes"] = split.num_classes
-    model = make(config, **offered)
-    if not getattr(model, "built", False):
-        raise ConfigError(
-            f"model: {config['call']} must return a built Keras model: start it with keras.Input(shape)."
-        )
-    return model
-
-
-def check_logits(model, loss, x):
-    """Raise if a cross-entropy takes probabilities for logits, or logits for probabilities: it would not tell."""
-    from_logits = getattr(loss, "from_logits", None)
-    if from_logits is None:
-        return
-    outputs = np.asarray(model(x, training=False))
-    low, high = outputs.min(), outputs.max()
-    if not from_logits and (low < 0 or high > 1):
-        raise ConfigError(
-            f"loss: {type(loss).__name__} takes probabilities, but the model gives values from {low:.3g} to {high:.3g}. "
-            "Add from_logits: true to the loss."
-        )
-    if from_logits and low >= 0 and np.allclose(outputs.sum(-1), 1, atol=1e-3):
-        raise ConfigError(
-            f"loss: {type(loss).__name__} takes logits, but the model gives probabilities. "
-            "Set from_logits: false in the loss, or leave the softmax out of the model."
-        )
-
-
-def as_schedule(config, where):
-    """Return the function of progress that a call stands for."""
-    made = make_function(config)
-    if not callable(made):
-        raise ConfigError(f"{where}: {config['call']} gave {made!r}, which is not a function of progress.")
-    return made
-
-
-def first_examples(x, y, count):
-    """Return the first `count` examples (0: all); the split is a random one, so they are a random sample."""
-    if not count:
-        return x, y
-    return keras.tree.map_structure(lambda a: a[:count], (x, y))
-
-
 def _in_chunks(x, y, size=2000):
     count = len(keras.tree.flatten(y)[0])
     return [
@@ -423,118 +365,6 @@ def _in_chunks(x, y, size=2000):
     ]
 
 
-def _is_classification(split):
-    labels = split.y_train
-    return hasattr(labels, "dtype") and labels.dtype.kind in "iu"
-
-
 def _copy_variables(source, target):
     for old, new in zip(target.variables, source.variables, strict=True):
         old.assign(new)
-
-
-class _TimedMonitor(callbacks.CurvatureMonitor):
-    """A monitor whose time is not counted as training."""
-
-    def __init__(self, clock, *args, **options):
-        super().__init__(*args, **options)
-        self._run_clock = clock
-
-    def _take(self, progress):
-        with self._run_clock.part("measure"):
-            super()._take(progress)
-
-
-class _TimedCheckpoint(callbacks.Checkpoint):
-    """A checkpoint whose time is not counted as training."""
-
-    def __init__(self, clock, *args, **options):
-        super().__init__(*args, **options)
-        self._run_clock = clock
-
-    def _save(self, epoch):
-        with self._run_clock.part("measure"):
-            super()._save(epoch)
-
-
-class _Validation(keras.callbacks.Callback):
-    """Puts loss and accuracy on test examples into the logs, where TensorBoard looks for them."""
-
-    def __init__(self, validate):
-        super().__init__()
-        self._validate = validate
-
-    def on_epoch_end(self, epoch, logs=None):
-        logs["val_loss"], logs["val_accuracy"] = self._validate()
-
-
-class _StopAtNaN(keras.callbacks.Callback):
-    """Keras' TerminateOnNaN without the line that it prints; the results say what happened."""
-
-    def on_train_batch_end(self, batch, logs=None):
-        if not math.isfinite((logs or {}).get("loss", 0.0)):
-            self.model.stop_training = True
-
-
-class _StopAfterUpdates(keras.callbacks.Callback):
-    def __init__(self, updates):
-        super().__init__()
-        self._updates = updates
-
-    def on_train_batch_end(self, batch, logs=None):
-        if int(self.model.optimizer.iterations.numpy()) >= self._updates:
-            self.model.stop_training = True
-
-
-class _StopAfterSeconds(keras.callbacks.Callback):
-    def __init__(self, seconds, spent):
-        super().__init__()
-        self._seconds, self._spent = seconds, spent
-
-    def on_train_batch_end(self, batch, logs=None):
-        if self._spent() >= self._seconds:
-            self.model.stop_training = True
-
-
-class _NowAndThen:
-    """Asks for a checkpoint when the last is some seconds ago."""
-
-    def __init__(self):
-        self._last = time.monotonic()
-
-    def __call__(self, update, progress):
-        is_due = time.monotonic() - self._last >= SECONDS_BETWEEN_CHECKPOINTS
-        if is_due:
-            self._last = time.monotonic()
-        return is_due
-
-
-class _Resumed(keras.callbacks.Callback):
-    """Adds the seconds that a process which died had spent, and tells where training goes on."""
-
-    def __init__(self, clock, model, tell):
-        super().__init__()
-        self._clock, self._trained, self._tell = clock, model, tell
-
-    def get_state(self):
-        return self._clock.get_state()
-
-    def set_state(self, seconds):
-        self._clock.set_state(seconds)
-        self._tell(0.0, f"going on from update {int(self._trained.optimizer.iterations.numpy()):,}")
-
-
-def _tell_nobody(fraction, text):
-    pass
-
-
-class _Progress(keras.callbacks.Callback):
-    """Tells the run after each epoch how far training is."""
-
-    def __init__(self, batches, fraction, stop, tell):
-        super().__init__()
-        self._batches, self._fraction, self._stop, self._tell = batches, fraction, stop, tell
-
-    def on_epoch_end(self, epoch, logs=None):
-        loss = f"loss {logs['loss']:.3g}" if "loss" in (logs or {}) else ""
-        self._tell(min(self._fraction(self._batches, self._stop), 1.0), f"epoch {epoch + 1} {loss}")

@@ -5,22 +5,23 @@ Weights live on the server while training runs. To be judged they come into a mo
 
 import contextlib
 import itertools
-import math
-import time
 
+import keras
 import numpy as np
 
 from tf_lbgap import callbacks, scaling, schedules
 from tf_lbgap.callbacks import learning_rate as rates
 from tf_lbgap.checkpoints import Folder
-from tf_lbgap.experiment import arm
+from tf_lbgap.experiment import arm_callbacks
+from tf_lbgap.experiment.arm import Arm
 from tf_lbgap.experiment.calls import is_call, make, mistakes
 from tf_lbgap.experiment.files import CHECKPOINTS
+from tf_lbgap.experiment.making import as_schedule, make_model
 from tf_lbgap.strategy.local_cluster import cluster
 from tf_lbgap.training.asynchronous import Asynchronous
 
 
-class AsynchronousArm(arm.Arm):
+class AsynchronousArm(Arm):
     """Trains an arm with `strategy: parameter_server`.
 
     Adds to each row `workers`, and `staleness` and `staleness_max`: how many updates of others came between the reading of the
@@ -36,27 +37,26 @@ class AsynchronousArm(arm.Arm):
         self._remote = None
 
     def _run(self, seed, split, folder, writer, progress):
-        tell = progress or arm._tell_nobody
+        tell = progress or arm_callbacks.tell_nobody
         with mistakes():
             with self._clock.part("compile"):
                 self._prepare(split, seed)
                 self._prepare_remote(split, seed)
             batches = self._batches(split, seed)
             stop = self._stop(batches, split)
-        checkpoints = Folder(folder / CHECKPOINTS) if folder is not None else None
+        checkpoints = Checkpoints(folder, self._remote, self._clock, tell) if folder is not None else None
+        self._staleness = Staleness()
         with self._clock.part("train"):
-            done = self._train(split, batches, stop, checkpoints, writer, tell)
-        self._pull(done)
-        batches.go_on_from(done.epoch, done.examples)
+            self._train(split, batches, stop, checkpoints, writer, tell)
+        self._pull()
         row = self._finish(seed, split, batches, stop, None, None, folder, writer)
-        staleness = done.staleness / max(done.updates, 1)
-        return {**row, "workers": self._workers, "staleness": staleness, "staleness_max": done.staleness_max}
+        return {**row, "workers": self._workers, **self._staleness.row()}
 
     def _prepare_remote(self, split, seed):
         if self._remote is None:
 
             def compiled():
-                model = arm.make_model(self.config["model"], split, seed)
+                model = make_model(self.config["model"], split, seed)
                 model.compile(make(self.config["optimizer"]), self.loss)
                 return model
 
@@ -66,11 +66,15 @@ class AsynchronousArm(arm.Arm):
         optimizer = [v.numpy() for v in self._model.optimizer.variables]
         self._remote.set_variables(weights, optimizer)
 
-    # The loop.
+    # The loop, which calls the callbacks that stop and tell as `fit` would.
 
     def _train(self, split, batches, stop, checkpoints, writer, tell):
-        done = _Done()
-        self._go_on(checkpoints, done, tell)
+        hooks = [arm_callbacks.StopAtNaN(), arm_callbacks.Progress(batches, self._fraction, stop, tell)]
+        hooks = keras.callbacks.CallbackList([stop, *hooks] if stop else hooks, model=self._model)
+        hooks.on_train_begin()
+        if checkpoints is not None:
+            checkpoints.go_on(batches, stop, self._staleness)
+            self._model.optimizer.iterations.assign(self._staleness.count)
         # For what it plans: sizes, as a stream under `fit` has them.
         scheduler = callbacks.BatchSizeScheduler(
             batches,
@@ -80,44 +84,46 @@ class AsynchronousArm(arm.Arm):
             sizes=self.config["sizes"],
             learning_rate=self.config["scale_learning_rate"],
         )
-        saved = time.monotonic()
-        while done.epoch < self._epochs and not done.is_over:
-            self._epoch(split, batches, scheduler, stop, done)
-            loss = done.loss / max(done.in_epoch, 1)
-            if writer is not None:
-                self._write(writer, done, scheduler, loss)
-            fraction = self._fraction_of(batches, done)
-            tell(min(fraction, 1.0), f"epoch {done.epoch} loss {loss:.3g}")
-            if checkpoints is not None and time.monotonic() - saved >= arm.SECONDS_BETWEEN_CHECKPOINTS:
-                checkpoints.save(self._state(done))
-                saved = time.monotonic()
-        return done
+        self._model.stop_training = False
+        while batches.position[0] < self._epochs and not self._model.stop_training:
+            self._epoch(split, batches, scheduler, hooks, writer)
+            if checkpoints is not None and not self._model.stop_training:
+                checkpoints.save_if_due(batches, stop, self._staleness)
 
-    def _epoch(self, split, batches, scheduler, stop, done):
-        boundaries, sizes = scheduler.plan(done.epoch, 0)
-        order, n = batches.order(done.epoch), batches.num_examples
+    def _epoch(self, split, batches, scheduler, hooks, writer):
+        epoch = batches.position[0]
+        boundaries, sizes = scheduler.plan(epoch, 0)
         spans = list(itertools.pairwise(boundaries))
         if self.equal == "updates":
-            spans = spans[: self.config["updates"] - done.updates]
+            spans = spans[: self.config["updates"] - self._updates]
+        order, model = batches.order(epoch), self._model
 
         def examples():  # what is under way when training is over is counted, too
-            for low, high in itertools.takewhile(lambda _: not done.is_over, spans):
+            for low, high in itertools.takewhile(lambda _: not model.stop_training, spans):
                 index = order[low:high]
                 yield np.asarray(split.x_train)[index], np.asarray(split.y_train)[index]
 
-        places = [done.epoch + low / n for low, _ in spans]
-        check = 1 / stop.every if hasattr(stop, "every") else 0
-        done.loss, done.in_epoch, position = 0.0, 0, 0
+        hooks.on_epoch_begin(epoch)
+        places = [epoch + low / batches.num_examples for low, _ in spans]
+        position, loss = 0, 0.0
         for update in self._remote.epoch(examples(), self._rates(scheduler, places, sizes)):
-            before, position = position, position + update.size
-            done.note(update)
-            if check and math.floor(position / n * check) > math.floor(before / n * check):
-                self._check_loss(stop, done)
-            if not math.isfinite(update.loss) or self._is_enough(done):
-                done.is_over = True
-        if done.is_over:
-            done.examples = position % n
-        done.epoch += position >= n or not done.is_over
+            position += update.size
+            loss += update.loss * update.size
+            self._note(batches, epoch, position, update)
+            if not model.stop_training:
+                hooks.on_train_batch_end(0, {"loss": update.loss})
+        if writer is not None:
+            self._write(writer, batches, scheduler, loss / position)
+        hooks.on_epoch_end(epoch, {"loss": loss / position})
+
+    @property
+    def _updates(self):
+        return int(self._model.optimizer.iterations.numpy())
+
+    def _note(self, batches, epoch, position, update):
+        batches.record(epoch, position, update.size)
+        self._model.optimizer.iterations.assign_add(1)
+        self._staleness.note(update.staleness)
 
     def _rates(self, scheduler, places, sizes):
         """The rate of each update, or None if the optimizer's own stays."""
@@ -125,7 +131,7 @@ class AsynchronousArm(arm.Arm):
         if not is_call(rate) and rule == "none":
             return None
         own = float(self._model.optimizer.learning_rate.numpy())
-        schedule = arm.as_schedule(rate, "learning_rate") if is_call(rate) else schedules.constant(own)
+        schedule = as_schedule(rate, "learning_rate") if is_call(rate) else schedules.constant(own)
         kind = rates.kind_of(self._model.optimizer)[0]
         factors = (
             scaling.rate_factor(
@@ -139,74 +145,76 @@ class AsynchronousArm(arm.Arm):
         )
         return [float(schedule(place)) * factor for place, factor in zip(places, factors, strict=True)]
 
-    def _is_enough(self, done):
-        if self.equal == "updates":
-            return done.updates >= self.config["updates"]
-        if self.equal == "seconds":
-            self._clock.get_state()
-            return self._clock.seconds["train"] >= self.config["seconds"]
-        return False
+    def _clean_loss(self, sample):
+        self._pull()
+        return super()._clean_loss(sample)
 
-    def _check_loss(self, stop, done):
-        self._pull(done)
-        loss = float(stop.loss())
-        done.hits = done.hits + 1 if loss <= stop.target else 0
-        if done.hits >= stop.patience or math.isnan(loss):
-            stop.reached, done.is_over = done.hits >= stop.patience, True
-
-    def _fraction_of(self, batches, done):
-        if self.equal == "updates":
-            return done.updates / self.config["updates"]
-        if self.equal == "seconds":
-            return self._clock.seconds["train"] / self.config["seconds"]
-        return done.epoch / self.config["epochs"]
-
-    def _pull(self, done):
+    def _pull(self):
         """Bring the weights into the model on one device."""
         for ours, theirs in zip(self._model.variables, self._remote.model.variables, strict=True):
             ours.assign(theirs.numpy())
-        self._model.optimizer.iterations.assign(done.updates)
 
-    def _write(self, writer, done, scheduler, loss):
+    def _write(self, writer, batches, scheduler, loss):
         for tag, value in {
             "generalization/train_loss": loss,
-            "schedule/batch_size": scheduler.size_at(max(done.epoch - 1e-9, 0.0)),
-            "schedule/staleness": done.staleness / max(done.updates, 1),
-            "progress/epochs": float(done.epoch),
+            "schedule/batch_size": scheduler.size_at(max(batches.progress - 1e-9, 0.0)),
+            "schedule/staleness": self._staleness.row()["staleness"],
+            "progress/epochs": batches.progress,
         }.items():
-            writer.scalar(tag, value, done.updates)
-
-    # A crash: an epoch is begun anew, for which gradients were under way then is not known.
-
-    def _state(self, done):
-        weights = [v.numpy() for v in self._remote.model.variables]
-        optimizer = [v.numpy() for v in self._remote.model.optimizer.variables]
-        return {
-            "weights": weights,
-            "optimizer": optimizer,
-            "done": vars(done),
-            "seconds": self._clock.get_state(),
-        }
-
-    def _go_on(self, checkpoints, done, tell):
-        _, content = checkpoints.newest(lambda line: tell(0.0, line)) if checkpoints else (0, None)
-        if content is not None:
-            self._remote.set_variables(content["weights"], content["optimizer"])
-            vars(done).update(content["done"])
-            self._clock.set_state(content["seconds"])
-            tell(0.0, f"going on from epoch {done.epoch + 1}")
+            writer.scalar(tag, value, self._updates)
 
 
-class _Done:
-    """How far training is."""
+class Staleness:
+    """Adds up what was seen."""
 
     def __init__(self):
-        self.epoch = self.examples = self.updates = self.staleness = self.staleness_max = self.hits = 0
-        self.loss, self.in_epoch, self.is_over = 0.0, 0, False
+        self.sum = self.max = self.count = 0
 
-    def note(self, update):
-        self.updates += 1
-        self.staleness += update.staleness
-        self.staleness_max = max(self.staleness_max, update.staleness)
-        self.loss += update.loss * update.size
-        self.in_epoch += update.size
+    def note(self, staleness):
+        """Add an update."""
+        self.sum, self.max, self.count = self.sum + staleness, max(self.max, staleness), self.count + 1
+
+    def row(self):
+        """Return what a row of results tells of it."""
+        return {"staleness": self.sum / max(self.count, 1), "staleness_max": self.max}
+
+
+class Checkpoints:
+    """What an arm goes on from: whole epochs, for which gradients were under way within one is not known."""
+
+    def __init__(self, folder, remote, clock, tell):
+        self._folder, self._remote, self._clock, self._tell = (
+            Folder(folder / CHECKPOINTS),
+            remote,
+            clock,
+            tell,
+        )
+        self._is_due = arm_callbacks.NowAndThen()
+
+    def save_if_due(self, batches, stop, staleness):
+        """Save, if the last is some seconds ago."""
+        if not self._is_due(None, None):
+            return
+        model = self._remote.model
+        state = {
+            "weights": [v.numpy() for v in model.variables],
+            "optimizer": [v.numpy() for v in model.optimizer.variables],
+            "epoch": batches.position[0],
+            "stop": stop.get_state() if hasattr(stop, "get_state") else None,
+            "staleness": vars(staleness),
+            "seconds": self._clock.get_state(),
+        }
+        self._folder.save(state)
+
+    def go_on(self, batches, stop, staleness):
+        """Take up the newest, if there is one."""
+        _, content = self._folder.newest(lambda line: self._tell(0.0, line))
+        if content is None:
+            return
+        self._remote.set_variables(content["weights"], content["optimizer"])
+        batches.go_on_from(content["epoch"], 0)
+        vars(staleness).update(content["staleness"])
+        if content["stop"] is not None:
+            stop.set_state(content["stop"])
+        self._clock.set_state(content["seconds"])
+        self._tell(0.0, f"going on from epoch {content['epoch'] + 1}")

@@ -75,7 +75,7 @@ class _Arm:
 
     def __call__(self, seed, weights):
         from tf_lbgap import sharpness
-        from tf_lbgap.experiment.arm import first_examples, load_split, make_model
+        from tf_lbgap.experiment.making import first_examples, load_split, make_model
 
         split = load_split(self._config["data"], seed)
         sample = first_examples(split.x_train, split.y_train, self._examples)

@@ -11,8 +11,9 @@ References:
 import math
 
 from tf_lbgap import data
-from tf_lbgap.experiment.arm import Arm, load_split
+from tf_lbgap.experiment.arm import Arm
 from tf_lbgap.experiment.calls import ConfigError, is_call
+from tf_lbgap.experiment.making import load_split
 
 TUNING_SEED = 1_000_003  # beyond the seeds 0, 1, ... of a comparison
 HELD_OUT = 0.2  # of the training set

@@ -4,10 +4,8 @@ All of them train the same arms and seeds in the same order. What is finished on
 what is to be done; and what a clock decides, two machines would decide differently, so that is refused.
 """
 
-import json
-import os
-
-from tf_lbgap.experiment.calls import ConfigError
+from tf_lbgap.experiment.calls import ConfigError, mistakes
+from tf_lbgap.tf_config import num_machines
 
 
 def is_asked_for(experiment):
@@ -15,12 +13,8 @@ def is_asked_for(experiment):
     names = {arm["strategy"] for arm in experiment.arms.values()}
     if not names & {"multiworker", "auto"}:
         return False
-    try:
-        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
-    except (ValueError, AttributeError):
-        cluster = {}
-    machines = sum(len(cluster.get(job, ())) for job in ("chief", "worker"))
-    return "multiworker" in names or (machines > 1 and not cluster.get("ps"))
+    with mistakes("strategy"):
+        return "multiworker" in names or num_machines() > 1
 
 
 def check(experiment, jobs):
@@ -49,7 +43,7 @@ class Machines:
     """
 
     def __init__(self, experiment):
-        from tf_lbgap.experiment.arm import strategy_of
+        from tf_lbgap.experiment.making import strategy_of
 
         self._strategy = strategy_of(next(iter(experiment.arms.values())))
 

@@ -2,12 +2,12 @@
 
 import difflib
 import functools
-import json
 import os
 
 import tensorflow as tf
 
 from tf_lbgap.strategy import keras_cures
+from tf_lbgap.tf_config import cluster, num_machines
 
 NAMES = ("auto", "default", "mirrored", "multiworker", "parameter_server", "tpu")
 """What `from_name` takes."""
@@ -48,29 +48,17 @@ def _made(name):
 
 def has_server():
     """Return whether TF_CONFIG names a cluster with a parameter server."""
-    return bool(_cluster().get("ps"))
+    return bool(cluster().get("ps"))
 
 
 def _automatic():
-    cluster = _cluster()
     if has_server():
         return "parameter_server"
-    if sum(len(cluster.get(job, ())) for job in ("chief", "worker")) > 1:
+    if num_machines() > 1:
         return "multiworker"
     if os.environ.get("TPU_NAME") or tf.config.list_physical_devices("TPU"):
         return "tpu"
     return "mirrored" if len(tf.config.list_physical_devices("GPU")) > 1 else "default"
-
-
-def _cluster():
-    """Return what TF_CONFIG says of the cluster, a dict from job to addresses."""
-    try:
-        return json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
-    except (ValueError, AttributeError):
-        raise ValueError(
-            f"TF_CONFIG={os.environ['TF_CONFIG']!r} is not JSON such as "
-            '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}.'
-        ) from None
 
 
 def _mirrored():
@@ -80,7 +68,7 @@ def _mirrored():
 
 
 def _multiworker():
-    if not any(_cluster().get(job) for job in ("chief", "worker")):
+    if not any(cluster().get(job) for job in ("chief", "worker")):
         raise ValueError(
             "strategy 'multiworker' needs the environment variable TF_CONFIG on each worker, such as "
             '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}.'
@@ -91,7 +79,7 @@ def _multiworker():
 
 
 def _parameter_server():
-    if not _cluster().get("ps"):
+    if not cluster().get("ps"):
         raise ValueError(
             "strategy 'parameter_server' needs the environment variable TF_CONFIG with jobs chief, worker and ps."
         )

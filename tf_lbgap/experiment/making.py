@@ -1,0 +1,82 @@
+"""What the calls of an arm's configuration make: its data, its model, its schedules, its strategy."""
+
+import keras
+import numpy as np
+
+from tf_lbgap import data, strategy
+from tf_lbgap.experiment.calls import ConfigError, is_call, make, make_function, mistakes
+
+
+def strategy_of(config):
+    """Return the strategy that an arm's configuration names."""
+    with mistakes("strategy"):
+        return strategy.from_name(config["strategy"])
+
+
+def load_split(config, seed):
+    """Return the `Split` that a data call gives for a seed."""
+    split = make(config, seed=seed)
+    if isinstance(split, (tuple, list)) and len(split) == 2:
+        (x_train, y_train), (x_test, y_test) = split
+        split = data.datasets.Split(x_train, y_train, x_test, y_test, name=str(config["call"]))
+    if not hasattr(split, "x_train"):
+        raise ConfigError(
+            f"data: {config['call']} returned {type(split).__name__}, but should return a tf_lbgap.data.datasets.Split or "
+            "((x_train, y_train), (x_test, y_test))."
+        )
+    return split
+
+
+def make_model(config, split, seed):
+    """Return the un-compiled model of a seed, built for the data."""
+    if not is_call(config):
+        raise ConfigError(f"model: {config!r} must be a call, such as {{call: networks.mlp}}.")
+    keras.utils.set_random_seed(seed)  # for layers that the model's function gives no seed
+    offered = {"seed": seed, "input_shape": np.shape(split.x_train)[1:]}
+    if is_classification(split):
+        offered["num_classes"] = split.num_classes
+    model = make(config, **offered)
+    if not getattr(model, "built", False):
+        raise ConfigError(
+            f"model: {config['call']} must return a built Keras model: start it with keras.Input(shape)."
+        )
+    return model
+
+
+def check_logits(model, loss, x):
+    """Raise if a cross-entropy takes probabilities for logits, or logits for probabilities: it would not tell."""
+    from_logits = getattr(loss, "from_logits", None)
+    if from_logits is None:
+        return
+    outputs = np.asarray(model(x, training=False))
+    low, high = outputs.min(), outputs.max()
+    if not from_logits and (low < 0 or high > 1):
+        raise ConfigError(
+            f"loss: {type(loss).__name__} takes probabilities, but the model gives values from {low:.3g} to {high:.3g}. "
+            "Add from_logits: true to the loss."
+        )
+    if from_logits and low >= 0 and np.allclose(outputs.sum(-1), 1, atol=1e-3):
+        raise ConfigError(
+            f"loss: {type(loss).__name__} takes logits, but the model gives probabilities. "
+            "Set from_logits: false in the loss, or leave the softmax out of the model."
+        )
+
+
+def as_schedule(config, where):
+    """Return the function of progress that a call stands for."""
+    made = make_function(config)
+    if not callable(made):
+        raise ConfigError(f"{where}: {config['call']} gave {made!r}, which is not a function of progress.")
+    return made
+
+
+def first_examples(x, y, count):
+    """Return the first `count` examples (0: all); the split is a random one, so they are a random sample."""
+    if not count:
+        return x, y
+    return keras.tree.map_structure(lambda a: a[:count], (x, y))
+
+
+def is_classification(split):
+    labels = split.y_train
+    return hasattr(labels, "dtype") and labels.dtype.kind in "iu"
