@@ -6,6 +6,7 @@ import types
 import pytest
 import tensorflow as tf
 from replicas import mirrored
+from tensorflow.python.data.ops import iterator_ops, multi_device_iterator_ops
 
 import tf_lbgap as lb
 from tf_lbgap.experiment import config
@@ -26,6 +27,28 @@ def test_the_default_is_tensorflows():
 
 def test_a_strategy_is_made_once_per_process():
     assert lb.strategy.from_name("mirrored") is lb.strategy.from_name("mirrored") is mirrored()
+
+
+def test_no_thread_tunes_the_buffers_of_replicas(monkeypatch):
+    """An iterator is asked for the options of the data set that it is made from."""
+    seen = []
+
+    def replica_iterators():
+        data = tf.data.Dataset.range(4).batch(2)
+        seen.clear()
+        iter(mirrored().experimental_distribute_dataset(data))
+        return [options.autotune.enabled for options in seen]
+
+    make = iterator_ops.OwnedIterator._create_iterator
+    monkeypatch.setattr(
+        iterator_ops.OwnedIterator,
+        "_create_iterator",
+        lambda self, dataset: seen.append(dataset.options()) or make(self, dataset),
+    )
+    assert replica_iterators() == [False, False]
+    cured = multi_device_iterator_ops._create_device_dataset
+    monkeypatch.setattr(multi_device_iterator_ops, "_create_device_dataset", cured.cured)
+    assert replica_iterators() == [None, None], "TensorFlow does it by itself now: remove device_iterators.py"
 
 
 def test_configurations_take_the_same_names():

@@ -10,7 +10,7 @@ updates (a checkpoint, `ReduceLROnPlateau`, a `fit` after an interrupted one) me
 import weakref
 
 import keras
-import numpy as np
+import tensorflow as tf
 
 _scaled = weakref.WeakKeyDictionary()  # optimizer -> (its own rate, the rate it has for this update)
 _momentum_factors = weakref.WeakKeyDictionary()  # optimizer -> factor of the rate that is in its buffers
@@ -64,27 +64,32 @@ def schedule_of(optimizer):
 
 def read_rate(optimizer):
     """Return the rate of the next update, a float."""
-    rate = innermost(optimizer)._learning_rate
-    if isinstance(rate, keras.Variable):  # a third of the time that `learning_rate` takes
-        copies = _copies(rate)
-        return float(copies[0].numpy() if copies else rate.value.value().numpy())
-    return float(innermost(optimizer).learning_rate.numpy())
+    copies = _copies(innermost(optimizer)._learning_rate)
+    if not copies:
+        return float(innermost(optimizer).learning_rate.numpy())
+    # Operations by themselves, here and below: once per update, the ways around them take as long as the rest of it.
+    return float(tf.raw_ops.ReadVariableOp(resource=copies[0].handle, dtype=copies[0].dtype).numpy())
 
 
 def write_rate(optimizer, rate):
-    """Give the optimizer, which has no schedule, a rate for the next updates."""
+    """Give the optimizer, which has no schedule, a rate for the next updates; return it as `read_rate` will."""
     inner = innermost(optimizer)
     copies = _copies(inner._learning_rate)
     if not copies:
         inner.learning_rate = rate
-    for copy in copies:  # assigning to all at once takes ten times as long
-        copy.assign(rate)
+        return read_rate(inner)
+    value = tf.constant(rate, copies[0].dtype)
+    for copy in copies:
+        tf.raw_ops.AssignVariableOp(resource=copy.handle, value=value)
+    return float(value.numpy())
 
 
-def _copies(variable):
-    """The variables, one per replica, that a Keras variable consists of under MirroredStrategy; else nothing."""
-    copies = getattr(variable.value, "values", None)
-    return copies if isinstance(copies, tuple) else ()
+def _copies(rate):
+    """The variables of TensorFlow, one per replica, that a Keras variable consists of; nothing if it is none, or other."""
+    if not isinstance(rate, keras.Variable):
+        return ()
+    copies = getattr(rate.value, "values", None) or (rate.value,)
+    return copies if all(hasattr(copy, "handle") for copy in copies) else ()
 
 
 def read_last_rate(optimizer):
@@ -125,8 +130,7 @@ def scale_rate(model, factor):
         unscale_rate(model.optimizer)
         if factor != 1.0:
             own = read_rate(inner)
-            write_rate(inner, own * factor)
-            _scaled[inner] = own, np.dtype(inner._learning_rate.dtype).type(own * factor)
+            _scaled[inner] = own, write_rate(inner, own * factor)
         return
     if not isinstance(schedule, ScaledSchedule):
         if factor == 1.0:

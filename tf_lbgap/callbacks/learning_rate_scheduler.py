@@ -107,8 +107,7 @@ class LearningRateScheduler(keras.callbacks.Callback):
         rate = self.rate_at(self._progress(batch)) * self.batches.learning_rate_factor
         if rate != self._rate:
             self._rate = rate
-            rates.write_rate(optimizer, rate)
-            self._written = rates.read_rate(optimizer)
+            self._written = rates.write_rate(optimizer, rate)
             in_buffers = old * rates.momentum_factor(optimizer)
             if self.momentum_correction and in_buffers:
                 rates.correct_momentum(optimizer, self._written / in_buffers)

@@ -73,7 +73,7 @@ class Epochs:
         def plain(_):
             return self._source.planned(self.epoch.read_value(), self._constant_boundaries())
 
-        return tf.data.Dataset.from_tensors(0).flat_map(plain)
+        return _without_hidden_buffers(tf.data.Dataset.from_tensors(0).flat_map(plain))
 
     def share_of(self, context):
         """Return what one of several workers reads of an epoch: of each batch the pieces of its own replicas."""

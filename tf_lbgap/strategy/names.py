@@ -6,7 +6,7 @@ import os
 
 import tensorflow as tf
 
-from tf_lbgap.strategy import keras_cures
+from tf_lbgap.strategy import device_iterators, keras_cures
 from tf_lbgap.tf_config import cluster, num_machines
 
 NAMES = ("auto", "default", "mirrored", "multiworker", "parameter_server", "tpu")
@@ -43,7 +43,10 @@ def from_name(name="auto"):
 
 @functools.cache
 def _made(name):
-    return _MAKERS[name]()
+    made = _MAKERS[name]()
+    if name in ("mirrored", "multiworker", "tpu"):
+        device_iterators.install()
+    return made
 
 
 def has_server():

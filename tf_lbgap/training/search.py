@@ -120,7 +120,7 @@ class _Examples:
 
     def __init__(self, batches):
         if isinstance(batches, data.Batches):
-            batches = batches._plain  # with its map, as fit gets them; whatever else reads the stream
+            batches = batches._epochs.plain  # with its map, as fit gets them; whatever else reads the stream
         elif isinstance(batches, tuple):
             batches = [batches]
         self._iterator, self._parts, self._count = iter(batches), [], 0
