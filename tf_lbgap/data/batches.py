@@ -183,6 +183,7 @@ class Batches(tf.data.Dataset):
     def _variant_tensor(self):  # what a strategy, or another data set made from this one, reads
         if self._mode == ALONE and next(keras_calls(), None) is None:
             self._share_among(1)
+        self._epochs.live = self._may_be_live()
         return self._epochs.one._variant_tensor
 
     def __deepcopy__(self, memo):
@@ -214,6 +215,7 @@ class Batches(tf.data.Dataset):
                 return self._running
             self._counted_epoch = epoch
             self._epochs.epoch.assign(epoch)
+        self._epochs.live = self._mode == LIVE
         if arguments["self"].steps_per_execution > 1:  # the last execution of an epoch has to find its end
             self._running = None
             return iter(self._epochs.one_of_fit)
@@ -236,7 +238,7 @@ class Batches(tf.data.Dataset):
                 )
             return self._to_measure().cardinality()
         self._counted_epoch = None
-        if self._is_steered_by(arguments):
+        if self._steering(arguments):
             return tf.constant(tf.data.UNKNOWN_CARDINALITY, tf.int64)
         self._share_among(strategy.of(arguments["self"]).num_replicas_in_sync)
         if self._mode != ALONE:
@@ -252,11 +254,18 @@ class Batches(tf.data.Dataset):
             )
         return tf.constant(self._steps(), tf.int64)
 
-    def _is_steered_by(self, arguments):
-        return any(
-            getattr(callback, "steers_batches", False) and callback.batches is self
+    def _steering(self, arguments):
+        """Return the batch-size callbacks for this stream that a call of Keras has."""
+        return [
+            callback
             for callback in callbacks_of(arguments)
-        )
+            if getattr(callback, "steers_batches", False) and callback.batches is self
+        ]
+
+    def _may_be_live(self):
+        """Whether somebody who makes a data set of this stream now may ask for sizes update by update."""
+        method, arguments = next(keras_calls(), (None, {}))
+        return method != "fit" or any(callback.live for callback in self._steering(arguments))
 
     def _to_measure(self):
         """What evaluate and predict read."""
@@ -279,6 +288,7 @@ class Batches(tf.data.Dataset):
         Args:
             context: The worker's `tf.distribute.InputContext`.
         """
+        self._epochs.live = self._may_be_live()
         return self._epochs.share_of(context)
 
     # What a user asks.
@@ -532,6 +542,8 @@ class Batches(tf.data.Dataset):
             self._epochs.stop.assign(end)
 
     def _set_mode(self, mode):
+        if LIVE in (mode, self._mode) and mode != self._mode:
+            self._running = None
         self._mode = mode
         self._epochs.mode.assign(mode)
 

@@ -33,12 +33,13 @@ class Epochs:
         boundaries: Where the batches of a planned epoch begin and end.
         ends: Where the live batches that were handed out end, by index; 0 for those that were not.
         piece: Examples of each element, where a batch comes in pieces of one static shape, or None.
+        live: Whether data sets that are made from now on can be live. Those that cannot begin in two thirds of the time.
     """
 
     def __init__(self, source, batch_size, last_batch):
         self._source, self._last_batch = source, last_batch
-        self.piece = None
-        self._made = {}  # data sets by what they are for, and by that size
+        self.piece, self.live = None, True
+        self._made = {}  # data sets by what they are for, and by those two
         with tf.device("CPU:0"):
             variable = functools.partial(tf.Variable, dtype=tf.int64, trainable=False)
             self.mode = variable(ALONE)
@@ -87,9 +88,10 @@ class Epochs:
         return self._last_batch == "merge" and isinstance(self._source, StreamSource)
 
     def _made_once(self, what, make):
-        if (what, self.piece) not in self._made:
-            self._made[what, self.piece] = make()
-        return self._made[what, self.piece]
+        kind = what, self.piece, self.live
+        if kind not in self._made:
+            self._made[kind] = make()
+        return self._made[kind]
 
     def _dataset(self, counter=None, *, fits=False, share=WHOLE):
         """Return the data set of as many epochs as `counter` has elements, by default one.
@@ -122,7 +124,7 @@ class Epochs:
         planned = self._source.planned(epoch, boundaries, share)
         if self.piece is not None:
             return planned.map(functools.partial(_of_length, self.piece // share.total))
-        if self.needs_planning:
+        if not self.live or self.needs_planning:
             return planned
         live_start = tf.where(tf.equal(mode, LIVE), start, stop)
         live = self._source.live(epoch, live_start, stop, self.size, self._note_end, self._last_batch, share)
@@ -173,4 +175,5 @@ def _without_hidden_buffers(dataset):
     options.experimental_optimization.inject_prefetch = False
     options.experimental_optimization.map_parallelization = False
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    options.experimental_optimization.apply_default_optimizations = False
     return dataset.with_options(options)
