@@ -108,7 +108,7 @@ class ArraySource:
 
         return (
             tf.data.Dataset.from_tensor_slices(spans)
-            .map(batch, num_parallel_calls=PARALLEL, deterministic=True)
+            .map(batch, num_parallel_calls=PARALLEL if self.mapped.function else None, deterministic=True)
             .prefetch(AHEAD)
         )
 
