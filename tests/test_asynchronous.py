@@ -135,6 +135,26 @@ def test_an_asynchronous_arm_makes_the_updates_of_the_synchronous_one(tmp_path):
     assert (tmp_path / "out" / "asynchronous" / "0" / "model.weights.h5").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "equal", [{"equal": "updates", "updates": 50}, {"equal": "loss", "target_loss": 1.0}]
+)
+def test_an_asynchronous_arm_stops_where_the_others_do(tmp_path, equal):
+    """A loss is checked every twelfth of an epoch on the weights of the server, which move on by what is under way."""
+    content = {k: v for k, v in CONFIG.items() if k not in ("equal", "epochs")}
+    epochs = {"epochs": 30} if equal["equal"] == "loss" else {}
+    done = lbgap(
+        tmp_path, {**content, **equal, **epochs, "seeds": 1, "arms": {"a": CONFIG["arms"]["asynchronous"]}}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = json.loads((tmp_path / "out" / "results.json").read_text())["runs"]
+    assert row["reached"]
+    if equal["equal"] == "updates":
+        assert (row["updates"], row["examples"]) == (50, 600)
+    else:
+        assert 0.9 < row["train_loss"] < 1.02 and row["updates"] < 400
+
+
 INTERRUPTED = """
 import json, pathlib, sys
 import yaml

@@ -106,11 +106,9 @@ class ArraySource:
         def batch(span):
             return self.mapped(self._gather(order[span[0] : span[1]]), epoch, span[0])
 
-        return (
-            tf.data.Dataset.from_tensor_slices(spans)
-            .map(batch, num_parallel_calls=PARALLEL if self.mapped.function else None, deterministic=True)
-            .prefetch(AHEAD)
-        )
+        # To gather is cheap, and to hand that to other threads is not.
+        how = {"num_parallel_calls": PARALLEL, "deterministic": True} if self.mapped.function else {}
+        return tf.data.Dataset.from_tensor_slices(spans).map(batch, **how).prefetch(AHEAD)
 
     def live(self, epoch, start, total, batch_size, note_end, last_batch, share=WHOLE):
         order = self.order(epoch)
