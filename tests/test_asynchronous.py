@@ -9,9 +9,13 @@ import subprocess
 import sys
 
 import distributed
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import yaml
+
+from tf_lbgap.training.asynchronous import Asynchronous
 
 PROGRAM = """
 import json, sys
@@ -93,6 +97,25 @@ def test_one_worker_is_plain_sgd_on_batches_of_any_size(tmp_path):
         np.testing.assert_allclose(result[f"weight_{i}"], weight, atol=1e-6)
 
 
+def test_staleness_counts_the_updates_between_reading_and_applying():
+    """A layer makes three updates of others while the gradient is computed."""
+
+    class Others(keras.layers.Layer):
+        def call(self, x):
+            optimizer.iterations.assign_add(3)
+            return x
+
+    optimizer = keras.optimizers.SGD(0.1)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1), Others()])
+    model.compile(optimizer, "mse")
+    optimizer.build(model.trainable_variables)
+    optimizer.iterations.assign(5)  # what building the model added is forgotten
+    training = Asynchronous.__new__(Asynchronous)  # without a cluster
+    training.model = model
+    _, staleness = tf.function(training._update)(np.ones((4, 2), "float32"), np.ones((4, 1), "float32"))
+    assert int(staleness) == 3 and int(optimizer.iterations) == 9
+
+
 CONFIG = {
     "data": {"call": "data.datasets.digits", "num_train": 400},
     "model": {"call": "networks.mlp", "widths": [8]},
@@ -152,7 +175,7 @@ def test_an_asynchronous_arm_stops_where_the_others_do(tmp_path, equal):
     if equal["equal"] == "updates":
         assert (row["updates"], row["examples"]) == (50, 600)
     else:
-        assert 0.9 < row["train_loss"] < 1.02 and row["updates"] < 400
+        assert 0.8 < row["train_loss"] < 1.2 and row["updates"] < 400
 
 
 INTERRUPTED = """

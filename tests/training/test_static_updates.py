@@ -36,22 +36,25 @@ def fit(model, batches, epochs=3, **options):
         slow("default", {}),
         slow("default", {"run_eagerly": True}),
         slow("mirrored", {}),
+        ("default", {"reduction": "sum"}),
     ],
     ids=str,
 )
 def test_updates_losses_and_metrics_are_the_plain_ones(kind, options):
     """The plain fit is given the 200 examples and the sizes that the static one uses: all are multiples of 8."""
     order = lb.data.Batches(*data(), batch_size=8, seed=0)
-    found = []
+    options, found = dict(options), []
+    reduction = options.pop("reduction", "sum_over_batch_size")
+    rate = 0.1 if reduction != "sum" else 0.005
     for static in (False, True):
         keras.utils.set_random_seed(0)
         scope = mirrored().scope() if kind == "mirrored" else keras.name_scope("none")
         with scope:
             layers = [keras.layers.Dense(6, activation="tanh"), keras.layers.Dense(2)]
             model = keras.Sequential([keras.Input((5,)), *layers])
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=reduction)
             model.compile(
-                keras.optimizers.SGD(0.1, momentum=0.9, global_clipnorm=None),
+                keras.optimizers.SGD(rate, momentum=0.9, global_clipnorm=None),
                 loss,
                 metrics=["accuracy"],
                 **(options if static else {"jit_compile": False}),
