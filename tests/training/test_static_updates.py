@@ -23,9 +23,9 @@ def data():
     return x, (x.sum(1) > 0).astype("int64")
 
 
-def fit(model, batches, epochs=3, **options):
+def fit(model, batches, epochs=3, more=(), **options):
     steering = lb.callbacks.BatchSizeScheduler(batches, SCHEDULE, **options)
-    history = model.fit(batches, epochs=epochs, shuffle=False, verbose=0, callbacks=[steering])
+    history = model.fit(batches, epochs=epochs, shuffle=False, verbose=0, callbacks=[steering, *more])
     return history.history, steering
 
 
@@ -91,7 +91,12 @@ def test_every_micro_batch_is_full_and_seen_once_per_epoch():
     """13 updates of 8 and 6 of 16; 4 of 16, 4 of 32 and one of 8; 3 of 64 and one of 8."""
     model = r.recording_model()
     batches = lb.data.Batches(*r.ids(N), batch_size=8, seed=0)
-    history, _ = fit(model, batches, micro_batch_size=8, static_shapes=True)
+    static = set()  # what a compiler is told
+    look = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda *_: static.add(batches.element_spec[0].shape[0])
+    )
+    history, _ = fit(model, batches, more=[look], micro_batch_size=8, static_shapes=True)
+    assert static == {8}
     assert set(r.sizes_seen(model)) == {8} and len(r.sizes_seen(model)) == 3 * 25
     for epoch in range(3):
         ids = np.concatenate(model.layers[0].seen[25 * epoch : 25 * (epoch + 1)])
