@@ -115,7 +115,8 @@ def train(folder, strategy_name, adaptive):
                 lb.callbacks.CurvatureMonitor(sample, k=2, every=40, log_dir=folder / "log", at_start=True)
             )
     callbacks = [
-        lb.callbacks.Checkpoint(folder / "checkpoints", every=7),
+        # Kept, for there is more to do when fit has ended: who is killed then would train again.
+        lb.callbacks.Checkpoint(folder / "checkpoints", every=7, delete_checkpoint=False),
         steering,
         *more,
         lb.callbacks.RunSummary(folder / "log", batches, every=5),
