@@ -160,20 +160,30 @@ def test_an_asynchronous_arm_makes_the_updates_of_the_synchronous_one(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "equal", [{"equal": "updates", "updates": 50}, {"equal": "loss", "target_loss": 1.0}]
+    "equal", [{"equal": "updates", "updates": 59}, {"equal": "loss", "target_loss": 1.0}]
 )
 def test_an_asynchronous_arm_stops_where_the_others_do(tmp_path, equal):
-    """A loss is checked every twelfth of an epoch on the weights of the server, which move on by what is under way."""
+    """390 examples: 39 updates of 10, and 20 of 20, of which the last has 10. A loss is checked every twelfth of an epoch on the
+    weights of the server, which move on by what is under way."""
     content = {k: v for k, v in CONFIG.items() if k not in ("equal", "epochs")}
+    data = {**CONFIG["data"], "num_train": 390}
     epochs = {"epochs": 30} if equal["equal"] == "loss" else {}
     done = lbgap(
-        tmp_path, {**content, **equal, **epochs, "seeds": 1, "arms": {"a": CONFIG["arms"]["asynchronous"]}}
+        tmp_path,
+        {
+            **content,
+            **equal,
+            **epochs,
+            "data": data,
+            "seeds": 1,
+            "arms": {"a": CONFIG["arms"]["asynchronous"]},
+        },
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (row,) = json.loads((tmp_path / "out" / "results.json").read_text())["runs"]
     assert row["reached"]
     if equal["equal"] == "updates":
-        assert (row["updates"], row["examples"]) == (50, 600)
+        assert (row["updates"], row["examples"], row["batch_size"]) == (59, 780, 20)
     else:
         assert 0.8 < row["train_loss"] < 1.2 and row["updates"] < 400
 

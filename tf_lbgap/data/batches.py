@@ -168,23 +168,22 @@ class Batches(tf.data.Dataset):
         self._running = None  # fit's iterator, which goes from epoch to epoch
         self._counted_epoch = None  # of a fit that Keras counts: the epoch whose iterator it was given
         self._epoch_is_over = False  # whether that iterator stands exactly between two epochs
-        super().__init__(self._epochs.endless._variant_tensor)
+        super().__init__(self._epochs.endless()._variant_tensor)
 
     # What tf.data asks of a dataset.
 
     def _inputs(self):
-        return [self._epochs.endless]
+        return [self._epochs.endless()]
 
     @property
     def element_spec(self):
-        return self._epochs.endless.element_spec
+        return self._epochs.endless().element_spec
 
     @property
     def _variant_tensor(self):  # what a strategy, or another data set made from this one, reads
         if self._mode == ALONE and next(keras_calls(), None) is None:
             self._share_among(1)
-        self._epochs.live = self._may_be_live()
-        return self._epochs.one._variant_tensor
+        return self._epochs.one(self._may_be_live())._variant_tensor
 
     def __deepcopy__(self, memo):
         return self  # a copied callback goes on to steer the stream that fit reads
@@ -215,12 +214,11 @@ class Batches(tf.data.Dataset):
                 return self._running
             self._counted_epoch = epoch
             self._epochs.epoch.assign(epoch)
-        self._epochs.live = self._mode == LIVE
         if arguments["self"].steps_per_execution > 1:  # the last execution of an epoch has to find its end
             self._running = None
-            return iter(self._epochs.one_of_fit)
+            return iter(self._epochs.one_of_fit(self._mode == LIVE))
         if self._running is None or not self._epoch_is_over:
-            self._running = iter(self._epochs.endless)
+            self._running = iter(self._epochs.endless(self._mode == LIVE))
         self._epoch_is_over = False
         return self._running
 
@@ -288,8 +286,7 @@ class Batches(tf.data.Dataset):
         Args:
             context: The worker's `tf.distribute.InputContext`.
         """
-        self._epochs.live = self._may_be_live()
-        return self._epochs.share_of(context)
+        return self._epochs.share_of(context, self._may_be_live())
 
     # What a user asks.
 

@@ -33,13 +33,15 @@ class Epochs:
         boundaries: Where the batches of a planned epoch begin and end.
         ends: Where the live batches that were handed out end, by index; 0 for those that were not.
         piece: Examples of each element, where a batch comes in pieces of one static shape, or None.
-        live: Whether data sets that are made from now on can be live. Those that cannot begin in two thirds of the time.
+
+    Each data set is asked for with `live`, whether it has to be ready for live sizes: one that need not be is a smaller graph,
+    which begins in two thirds of the time.
     """
 
     def __init__(self, source, batch_size, last_batch):
         self._source, self._last_batch = source, last_batch
-        self.piece, self.live = None, True
-        self._made = {}  # data sets by what they are for, and by those two
+        self.piece = None
+        self._made = {}  # data sets by what they are for, and how
         with tf.device("CPU:0"):
             variable = functools.partial(tf.Variable, dtype=tf.int64, trainable=False)
             self.mode = variable(ALONE)
@@ -51,20 +53,17 @@ class Epochs:
             self.boundaries = variable(_NO_BOUNDARIES, shape=[None])
             self.ends = variable(_NO_BOUNDARIES, shape=[None])
 
-    @property
-    def endless(self):
-        """Epoch after epoch, for `fit`."""
-        return self._made_once("endless", lambda: self._dataset(tf.data.Dataset.counter(), fits=True))
+    def endless(self, live=True):
+        """Return epoch after epoch, for `fit`."""
+        return self._made_once("endless", live, fits=True)
 
-    @property
-    def one(self):
-        """One epoch, for whoever asks."""
-        return self._made_once("one", self._dataset)
+    def one(self, live):
+        """Return one epoch, for whoever asks."""
+        return self._made_once("one", live, fits=False)
 
-    @property
-    def one_of_fit(self):
-        """One epoch, for `fit`."""
-        return self._made_once("one of fit", lambda: self._dataset(fits=True))
+    def one_of_fit(self, live):
+        """Return one epoch, for `fit`."""
+        return self._made_once("one of fit", live, fits=True)
 
     @functools.cached_property
     def plain(self):
@@ -76,25 +75,27 @@ class Epochs:
 
         return _without_hidden_buffers(tf.data.Dataset.from_tensors(0).flat_map(plain))
 
-    def share_of(self, context):
+    def share_of(self, context, live):
         """Return what one of several workers reads of an epoch: of each batch the pieces of its own replicas."""
         replicas, workers = context.num_replicas_in_sync, context.num_input_pipelines
         count = replicas // workers
-        return self._dataset(fits=True, share=Share(context.input_pipeline_id * count, count, replicas))
+        share = Share(context.input_pipeline_id * count, count, replicas)
+        return self._dataset(tf.data.Dataset.from_tensors(0), live, fits=True, share=share)
 
     @property
     def needs_planning(self):
         """Whether sizes have to be known for a whole epoch."""
         return self._last_batch == "merge" and isinstance(self._source, StreamSource)
 
-    def _made_once(self, what, make):
-        kind = what, self.piece, self.live
+    def _made_once(self, what, live, fits):
+        kind = what, self.piece, live
         if kind not in self._made:
-            self._made[kind] = make()
+            epochs = tf.data.Dataset.counter() if what == "endless" else tf.data.Dataset.from_tensors(0)
+            self._made[kind] = self._dataset(epochs, live, fits)
         return self._made[kind]
 
-    def _dataset(self, counter=None, *, fits=False, share=WHOLE):
-        """Return the data set of as many epochs as `counter` has elements, by default one.
+    def _dataset(self, epochs, live, fits, share=WHOLE):
+        """Return the data set of as many epochs as `epochs` has elements.
 
         Args:
             fits: Whether nobody but `fit` reads it. A strategy reads the same graph as anybody who makes
@@ -104,12 +105,11 @@ class Epochs:
 
         @tf.autograph.experimental.do_not_convert
         def epoch(_):
-            return self._of_an_epoch(fits, share)
+            return self._of_an_epoch(live, fits, share)
 
-        counter = tf.data.Dataset.from_tensors(0) if counter is None else counter
-        return _without_hidden_buffers(counter.flat_map(epoch))
+        return _without_hidden_buffers(epochs.flat_map(epoch))
 
-    def _of_an_epoch(self, fits, share):
+    def _of_an_epoch(self, live, fits, share):
         mode, epoch, start = self._taken(fits)
         with tf.control_dependencies([mode, epoch, start]):
             boundaries = tf.switch_case(
@@ -124,11 +124,12 @@ class Epochs:
         planned = self._source.planned(epoch, boundaries, share)
         if self.piece is not None:
             return planned.map(functools.partial(_of_length, self.piece // share.total))
-        if not self.live or self.needs_planning:
+        if not live or self.needs_planning:
             return planned
         live_start = tf.where(tf.equal(mode, LIVE), start, stop)
-        live = self._source.live(epoch, live_start, stop, self.size, self._note_end, self._last_batch, share)
-        return planned.concatenate(live)
+        return planned.concatenate(
+            self._source.live(epoch, live_start, stop, self.size, self._note_end, self._last_batch, share)
+        )
 
     def _taken(self, fits):
         """Return mode, epoch and start of what is read now, and prepare for the next reader."""
@@ -169,7 +170,7 @@ def _of_length(size, *parts):
 def _without_hidden_buffers(dataset):
     # Both rewrites put buffers into the live path, and a new size would hold two batches late.
     options = tf.data.Options()
-    # Autotuning runs a thread per iterator, and the end of an iterator has been seen to wait 5 to 40 s for it. The
+    # Autotuning runs a thread per iterator, and its end has been waited for for a minute (`strategy/device_iterators.py`). The
     # sources say themselves how many batches to make at a time.
     options.autotune.enabled = False
     options.experimental_optimization.inject_prefetch = False

@@ -220,9 +220,9 @@ class Arm:
     def _checkpoint(self):
         # Several workers have to agree, and each of them has a clock of its own.
         every = "epoch" if self.config["strategy"] in ("multiworker", "auto") else arm_callbacks.NowAndThen()
-        return arm_callbacks.TimedCheckpoint(
-            self._clock, self._checkpoints, every=every, delete_checkpoint=False, verbose=0
-        )
+        checkpoint = callbacks.Checkpoint(self._checkpoints, every=every, delete_checkpoint=False, verbose=0)
+        checkpoint._save = self._clock.part("measure")(checkpoint._save)  # not training
+        return checkpoint
 
     def _steering(self, batches, folder):
         """The callback that says how large a batch is."""
@@ -346,8 +346,7 @@ class Arm:
         if settings.get("every") is not None:
             settings.pop("max_overhead", None)  # it was found within that budget
         sample = first_examples(split.x_train, split.y_train, self.measure.top_eigenvalue_examples)
-        return arm_callbacks.TimedMonitor(
-            self._clock,
+        monitor = callbacks.CurvatureMonitor(
             sample,
             self.loss,
             tolerance=self.measure.tolerance,
@@ -355,6 +354,8 @@ class Arm:
             measured=self._measured,
             **settings,
         )
+        monitor._take = self._clock.part("measure")(monitor._take)  # not training
+        return monitor
 
 
 def _in_chunks(x, y, size=2000):

@@ -1,37 +1,11 @@
-"""The small callbacks that an arm trains with: when it stops, what does not count as training, what it tells."""
+"""The small callbacks that an arm trains with: when it stops, what it logs and tells."""
 
 import math
 import time
 
 import keras
 
-from tf_lbgap import callbacks
-
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
-
-
-class TimedMonitor(callbacks.CurvatureMonitor):
-    """A monitor whose time is not counted as training."""
-
-    def __init__(self, clock, *args, **options):
-        super().__init__(*args, **options)
-        self._run_clock = clock
-
-    def _take(self, progress):
-        with self._run_clock.part("measure"):
-            super()._take(progress)
-
-
-class TimedCheckpoint(callbacks.Checkpoint):
-    """A checkpoint whose time is not counted as training."""
-
-    def __init__(self, clock, *args, **options):
-        super().__init__(*args, **options)
-        self._run_clock = clock
-
-    def _save(self, epoch):
-        with self._run_clock.part("measure"):
-            super()._save(epoch)
 
 
 class Validation(keras.callbacks.Callback):
@@ -54,6 +28,8 @@ class StopAtNaN(keras.callbacks.Callback):
 
 
 class StopAfterUpdates(keras.callbacks.Callback):
+    """Stops after so many updates of the model."""
+
     def __init__(self, updates):
         super().__init__()
         self._updates = updates
@@ -64,6 +40,8 @@ class StopAfterUpdates(keras.callbacks.Callback):
 
 
 class StopAfterSeconds(keras.callbacks.Callback):
+    """Stops when `spent()` says that so many seconds have been."""
+
     def __init__(self, seconds, spent):
         super().__init__()
         self._seconds, self._spent = seconds, spent

@@ -106,10 +106,11 @@ class AsynchronousArm(Arm):
         hooks.on_epoch_begin(epoch)
         places = [epoch + low / batches.num_examples for low, _ in spans]
         position, loss = 0, 0.0
-        for update in self._remote.epoch(examples(), self._rates(scheduler, places, sizes)):
+        updates = self._remote.epoch(examples(), self._rates(scheduler, places, sizes))
+        for size, update in zip(sizes, updates, strict=False):  # the last batch may be smaller than asked
             position += update.size
             loss += update.loss * update.size
-            self._note(batches, epoch, position, update)
+            self._note(batches, epoch, position, int(size), update)
             if not model.stop_training:
                 hooks.on_train_batch_end(0, {"loss": update.loss})
         if writer is not None:
@@ -120,8 +121,8 @@ class AsynchronousArm(Arm):
     def _updates(self):
         return int(self._model.optimizer.iterations.numpy())
 
-    def _note(self, batches, epoch, position, update):
-        batches.record(epoch, position, update.size)
+    def _note(self, batches, epoch, position, size, update):
+        batches.record(epoch, position, size)
         self._model.optimizer.iterations.assign_add(1)
         self._staleness.note(update.staleness)
 

@@ -24,6 +24,8 @@ def from_name(name="auto"):
     - `"tpu"`: `TPUStrategy`, from `TPUClusterResolver` (TPU_NAME, or what is attached).
     - `"auto"`: the first of these that fits: what TF_CONFIG asks for, a TPU, two or more GPUs, else the default.
 
+    The strategies of several replicas rid their iterators of a tuning thread, in this process (see `strategy.device_iterators`).
+
     Asked again, it returns the same object: TensorFlow takes the collectives of a second MirroredStrategy in a process for those
     of the first. Make it before anything else of TensorFlow, for it decides on devices; and make the model in its `scope()`.
 
