@@ -8,10 +8,12 @@ import sys
 def main(arguments=None):
     """Run a command and return its exit code: 0, 1 if training failed, 2 for a mistake in what was typed."""
     options = _parse(arguments)
+    from tf_lbgap import interrupts
     from tf_lbgap.experiment import ConfigError, RunFailed
 
     try:
-        return options.command(options)
+        with interrupts.kept():
+            return options.command(options)
     except (ConfigError, RunFailed) as error:
         print(f"lbgap: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1

@@ -37,6 +37,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+from tf_lbgap import interrupts
 from tf_lbgap.experiment import processes, workers
 from tf_lbgap.experiment.calls import ConfigError, check, is_call, make, make_function
 from tf_lbgap.experiment.files import CHECKPOINTS, digest, read_json, write_csv, write_json, write_text
@@ -349,6 +350,8 @@ def _attempt(experiment, arm, seed, tell):
     try:
         return _train(experiment, arm, seed, tell)
     except Exception as error:  # the other arms go on
+        if interrupts.pressed():
+            raise KeyboardInterrupt from error
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # for which there is no room
             raise
         if type(error).__name__ == "WorkerLost":  # and here they cannot
