@@ -24,6 +24,13 @@ def _fresh_keras():
     _float32()
 
 
+@pytest.fixture
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    """Run there, and find a user's modules there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
 def _float32():
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy(

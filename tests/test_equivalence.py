@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import yaml
+from tiny_runs import TINY
 
 import tf_lbgap as lb
 from tb_plugin.writer import Writer
@@ -512,13 +513,10 @@ def test_of_arms_that_were_trained_smiths_are_equal_and_what_breaks_them_is_name
 
     grown = {"batch_size": staircase(8, 4)}
     content = {
+        **TINY,
         "data": {"call": "data.datasets.digits", "num_train": 1000},
         "model": {"call": "networks.mlp", "widths": [4]},
-        "optimizer": {"call": "keras.optimizers.SGD", "learning_rate": 0.05, "momentum": 0.9},
-        "equal": "epochs",
-        "epochs": 2,
-        "seeds": 1,
-        "measure": {"top_eigenvalue_examples": 0, "validation_examples": 0},
+        "optimizer": {**SGD, "learning_rate": 0.05},
         "output": str(tmp_path / "run"),
         "arms": {
             "decay": {"batch_size": 8, "learning_rate": staircase(0.05, 0.25)},

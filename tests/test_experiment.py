@@ -21,10 +21,7 @@ from tf_lbgap.experiment.arm import Arm
 PARTS = ["seconds_compile", "seconds_input", "seconds_train", "seconds_evaluate", "seconds_measure"]
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
+pytestmark = pytest.mark.usefixtures("_in_an_empty_folder")
 
 
 # The run directory.

@@ -12,11 +12,7 @@ from tiny_runs import ONE_ARM, TINY, Listener, read_json, run, timeless, trained
 
 from tf_lbgap.experiment import ConfigError, RunFailed
 
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
+pytestmark = pytest.mark.usefixtures("_in_an_empty_folder")
 
 
 def test_finished_arms_are_not_trained_again_unless_asked():

@@ -28,7 +28,9 @@ SCRIPT = """
             print("went on")
         except KeyboardInterrupt:
             print("stopped")
-    sys.unraisablehook is sys.__unraisablehook__ or print("hook left behind")
+    assert sys.unraisablehook is sys.__unraisablehook__
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert not interrupts.pressed()
 """
 
 
