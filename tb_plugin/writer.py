@@ -123,6 +123,12 @@ class Writer:
         """Write a path through a plane; options are those of `summary.trajectory`."""
         self._write_record(name, step, records.trajectory(steps, points, explained, **options))
 
+    def foreign(self, summary, step=0):
+        """Write a `Summary` protobuf of another plugin, such as one of `tensorboard.plugins.hparams.summary_v2`."""
+        event = self._event(wall_time=self._clock(), step=int(step))
+        event.summary.CopyFrom(summary)
+        self._file.write(event.SerializeToString())
+
     def flush(self):
         """Put everything on disk, gathered rows too."""
         for name in list(self._gathered):

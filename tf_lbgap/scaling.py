@@ -85,6 +85,33 @@ def batch_size_for_noise_scale(noise_scale, learning_rate, num_examples, momentu
     return num_examples / (1 + noise_scale * (1 - momentum) / learning_rate)
 
 
+def learning_rate_for_noise_scale(noise_scale, batch_size, num_examples, momentum=0.0):
+    """The learning rate with a given (exact) noise scale: ε = g (1 - m) / (N / B - 1).
+
+    Args:
+        noise_scale: g, positive.
+        batch_size: B, from 1 to below N: the whole training set has no noise at any rate.
+        num_examples: N, the size of the training set.
+        momentum: m, from 0 to below 1.
+
+    References:
+        Smith and Le, "A Bayesian perspective on generalization and stochastic gradient descent", 2018,
+        section 4, solved for ε.
+
+    Example:
+        >>> round(learning_rate_for_noise_scale(0.9, 100, 1000), 12)
+        0.1
+    """
+    _require_positive(noise_scale=noise_scale)
+    _require_batch(batch_size, num_examples)
+    _require_momentum(momentum)
+    if batch_size == num_examples:
+        raise ValueError(
+            f"batch_size={batch_size} is all {num_examples} examples, which have no noise at any rate. Pass a smaller batch."
+        )
+    return noise_scale * (1 - momentum) / (num_examples / batch_size - 1)
+
+
 def linear_rule(learning_rate, batch_size, new_batch_size):
     """The rate for a new batch size under SGD: ε · B' / B, which keeps the noise scale for B ≪ N.
 

@@ -17,13 +17,12 @@ from tf_lbgap.aside import check_room
 from tf_lbgap.callbacks.described import described
 from tf_lbgap.callbacks.summaries import Summaries
 from tf_lbgap.experiment import arm_callbacks
-from tf_lbgap.experiment.calls import ConfigError, is_call, make, make_function, mistakes
+from tf_lbgap.experiment.calls import ConfigError, as_schedule, is_call, make, make_function, mistakes
 from tf_lbgap.experiment.clock import Clock, TimedSteps
 from tf_lbgap.experiment.evaluation import Evaluation
 from tf_lbgap.experiment.events import write_results
 from tf_lbgap.experiment.files import CHECKPOINTS, write_json
 from tf_lbgap.experiment.making import (
-    as_schedule,
     check_logits,
     first_examples,
     is_classification,

@@ -14,9 +14,9 @@ from tf_lbgap.callbacks import learning_rate as rates
 from tf_lbgap.checkpoints import Folder
 from tf_lbgap.experiment import arm_callbacks
 from tf_lbgap.experiment.arm import Arm
-from tf_lbgap.experiment.calls import is_call, make, mistakes
+from tf_lbgap.experiment.calls import as_schedule, is_call, make, mistakes
 from tf_lbgap.experiment.files import CHECKPOINTS
-from tf_lbgap.experiment.making import as_schedule, make_model
+from tf_lbgap.experiment.making import make_model
 from tf_lbgap.strategy.local_cluster import cluster
 from tf_lbgap.training.asynchronous import Asynchronous
 

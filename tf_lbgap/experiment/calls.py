@@ -89,6 +89,11 @@ def check(value):
             check(item)
 
 
+def takes(value):
+    """Return the names of the arguments of a call's function."""
+    return _checked(value)[1]
+
+
 @contextlib.contextmanager
 def mistakes(where=None):
     """Tell what a function has against its arguments as a mistake in the configuration."""
@@ -105,6 +110,14 @@ def make_function(value, **offered):
     if is_call(value) and ":" in str(value["call"]) and len(value) == 1:
         return resolve(value["call"])
     return make(value, **offered)
+
+
+def as_schedule(config, where):
+    """Return the function of progress that a call stands for."""
+    made = make_function(config)
+    if not callable(made):
+        raise ConfigError(f"{where}: {config['call']} gave {made!r}, which is not a function of progress.")
+    return made
 
 
 def _checked(value):

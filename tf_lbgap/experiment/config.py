@@ -21,10 +21,10 @@ import dataclasses
 import pathlib
 import re
 
-import yaml
-
 from tf_lbgap import scaling
 from tf_lbgap.experiment.calls import ConfigError, is_call, nearest
+from tf_lbgap.experiment.checks import check_keys, count, positive, text, whole
+from tf_lbgap.experiment.reading import read
 
 DEFAULTS = {
     "data": {"call": "data.datasets.digits"},
@@ -106,12 +106,18 @@ class Experiment:
 
     name: str
     equal: str
-    seeds: int  # how many: 0, 1, ..., seeds - 1
+    seeds: int  # how many
     arms: dict  # name -> dict with the keys of DEFAULTS
     reference: str  # the arm that the others are compared with
     output: str  # the run directory
     measure: Measure = dataclasses.field(default_factory=Measure)
     margin: float | None = None  # points of test accuracy; an arm that loses less is as good as the reference
+    first_seed: int = 0  # the seeds are this one and those after it
+
+    @property
+    def seed_numbers(self):
+        """The seeds, a range."""
+        return range(self.first_seed, self.first_seed + self.seeds)
 
     def to_dict(self):
         """Return plain dicts, as they are written into the run directory."""
@@ -128,29 +134,14 @@ def load(path, overrides=()):
     Raises:
         ConfigError: If the file is missing or says something that nobody understands.
     """
-    path = pathlib.Path(path)
-    try:
-        content = _read_yaml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"There is no file {str(path)!r}. {_yaml_files(path)}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} cannot be read: {error}. Save it as UTF-8.") from None
-    except (OSError, yaml.YAMLError) as error:
-        hint = ". Indent with spaces." if "'\\t'" in str(error) else ""
-        raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}{hint}") from None
-    if not isinstance(content, dict):
-        came = "nothing" if content is None else f"a {type(content).__name__}"
-        raise ConfigError(f"{path} must hold keys and values, such as 'arms:', but holds {came}.")
-    for override in overrides:
-        _override(content, override)
-    return from_dict(content, name=path.stem)
+    return from_dict(read(path, overrides, DEFAULTS), name=pathlib.Path(path).stem)
 
 
 def from_dict(content, name="experiment"):
     """Make an experiment from the content of a YAML file."""
     content = copy.deepcopy(content)
     top = {field.name for field in dataclasses.fields(Experiment)}
-    _check_keys(content, top | ARM_KEYS, "the file")
+    check_keys(content, top | ARM_KEYS, "the file")
     arms = content.get("arms")
     if not isinstance(arms, dict) or not arms:
         raise ConfigError("arms: must name at least one arm, such as  arms: {small: {batch_size: 32}}.")
@@ -162,23 +153,24 @@ def from_dict(content, name="experiment"):
     reference = content.get("reference", next(iter(arms)))
     if not isinstance(reference, str) or reference not in arms:
         raise ConfigError(f"reference: {reference!r} is not an arm. {nearest(reference, arms)}")
-    name = _text(content.get("name", name), "name")
+    name = text(content.get("name", name), "name")
     return Experiment(
         name=name,
         equal=equal,
-        seeds=_whole(content.get("seeds", 5), "seeds"),
+        seeds=whole(content.get("seeds", 5), "seeds"),
         arms=complete,
         reference=reference,
-        output=_text(content.get("output", str(pathlib.Path("runs") / name)), "output"),
+        output=text(content.get("output", str(pathlib.Path("runs") / name)), "output"),
         measure=_measure(content.get("measure", {})),
         margin=_margin(content.get("margin")),
+        first_seed=count(content.get("first_seed", 0), "first_seed"),
     )
 
 
 def _margin(value):
     if value is None:
         return None
-    margin = _positive(value, "margin", "of points of test accuracy, such as 0.5")
+    margin = positive(value, "margin", "of points of test accuracy, such as 0.5")
     if margin >= 100:
         raise ConfigError(f"margin: {value!r} is in points of test accuracy, and should be below 100.")
     return margin
@@ -194,7 +186,7 @@ def _arm(name, own, shared, equal):
         raise ConfigError(f"arms: {name!r} cannot be the name of a folder: {reason}.")
     if not isinstance(own, dict):
         raise ConfigError(f"arms: {name}: must hold keys such as batch_size, not {own!r}.")
-    _check_keys(own, ARM_KEYS, f"arm {name}")
+    check_keys(own, ARM_KEYS, f"arm {name}")
     arm = copy.deepcopy({**DEFAULTS, **shared, **own})
     for key in ("data", "model", "loss", "optimizer", "map"):
         if not is_call(arm[key]) and not (key == "map" and arm[key] is None):
@@ -205,12 +197,12 @@ def _arm(name, own, shared, equal):
     if arm["batch_size"] is None:
         raise ConfigError(f"arms: {name}: needs a batch_size, a number or a schedule.")
     if not is_call(arm["batch_size"]):
-        _whole(
+        whole(
             arm["batch_size"], f"arms: {name}: batch_size", "or a schedule, {call: schedules.staircase, ...}"
         )
     if arm["learning_rate"] is not None and not is_call(arm["learning_rate"]):
         example = "or a schedule, {call: schedules.cosine, ...}"
-        arm["learning_rate"] = _positive(arm["learning_rate"], f"arms: {name}: learning_rate", example)
+        arm["learning_rate"] = positive(arm["learning_rate"], f"arms: {name}: learning_rate", example)
     inner = arm["optimizer"].get("learning_rate")
     if is_call(inner) and str(inner["call"]).startswith("schedules."):
         raise ConfigError(
@@ -222,15 +214,15 @@ def _arm(name, own, shared, equal):
             raise ConfigError(f"arms: {name}: equal: {equal} needs {key}.")
     for key in ("epochs", "updates", "steps_per_execution", "multiple_of", "maximum"):
         if arm[key] is not None:
-            arm[key] = _whole(arm[key], f"arms: {name}: {key}")
+            arm[key] = whole(arm[key], f"arms: {name}: {key}")
     for key in ("seconds", "target_loss"):
         if arm[key] is not None:
-            arm[key] = _positive(arm[key], f"arms: {name}: {key}")
+            arm[key] = positive(arm[key], f"arms: {name}: {key}")
     arm["adaptive"] = _adaptive(arm, f"arms: {name}: adaptive")
     arm["workers"] = _workers(arm, equal, f"arms: {name}")
     for key in ("micro_batch_size", "ghost_batch_size"):
         if arm[key] is not None and not (key == "micro_batch_size" and arm[key] == "auto"):
-            arm[key] = _whole(arm[key], f"arms: {name}: {key}", 'or "auto"' if key[0] == "m" else "")
+            arm[key] = whole(arm[key], f"arms: {name}: {key}", 'or "auto"' if key[0] == "m" else "")
     if arm["learning_rates"] is not None:
         arm["learning_rates"] = _rates(arm["learning_rates"], f"arms: {name}: learning_rates", equal)
     for key, choices in _CHOICES.items():
@@ -255,7 +247,7 @@ def _workers(arm, equal, where):
     if equal == "tuned" or arm["momentum_correction"] or arm["steps_per_execution"] > 1:
         key = "equal: tuned" if equal == "tuned" else "momentum_correction or steps_per_execution"
         raise ConfigError(f"{where}: strategy: parameter_server: asynchronous updates take no {key}.")
-    return _whole(2 if arm["workers"] is None else arm["workers"], f"{where}: workers")
+    return whole(2 if arm["workers"] is None else arm["workers"], f"{where}: workers")
 
 
 ADAPTIVE_KEYS = ("criterion", "minimum", "sizes", "every", "window", "num_micro_batches", "probe")
@@ -269,7 +261,7 @@ def _adaptive(arm, where):
     example = "adaptive: {criterion: {call: growth.GradientNoiseScale}, every: 16}"
     if not isinstance(content, dict) or not is_call(content.get("criterion")):
         raise ConfigError(f"{where}: {content!r} must hold a criterion, a call, such as  {example}.")
-    _check_keys(content, ADAPTIVE_KEYS, where)
+    check_keys(content, ADAPTIVE_KEYS, where)
     if is_call(arm["batch_size"]):
         raise ConfigError(
             f"{where}: a criterion chooses the batch, and so does the schedule batch_size. Give the first size."
@@ -288,7 +280,7 @@ def _rates(value, where, equal):
         raise ConfigError(
             f"{where}: {value!r} must be a list of at least two numbers, such as [0.01, 0.1, 1.0]."
         )
-    return [_positive(rate, where) for rate in value]
+    return [positive(rate, where) for rate in value]
 
 
 def _measure(content):
@@ -297,15 +289,15 @@ def _measure(content):
             f"measure: {content!r} must hold keys, such as  measure: {{top_eigenvalue_examples: 0}}."
         )
     known = {field.name for field in dataclasses.fields(Measure)}
-    _check_keys(content, known, "measure")
+    check_keys(content, known, "measure")
     content = dict(content)
     for key, value in content.items():
         if key in ("tolerance", "epsilon"):
-            content[key] = _positive(value, f"measure: {key}")
+            content[key] = positive(value, f"measure: {key}")
         elif key == "monitor":
             content[key] = _monitor(value)
-        elif isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ConfigError(f"measure: {key}: {value!r} must be a whole number of at least 0.")
+        else:
+            count(value, f"measure: {key}")
     return Measure(**content)
 
 
@@ -320,88 +312,5 @@ def _monitor(content):
         raise ConfigError(
             f"measure: monitor: {content!r} must hold keys, such as  monitor: {{k: 5, max_overhead: 0.05}}."
         )
-    _check_keys(content, MONITOR_KEYS, "measure: monitor")
+    check_keys(content, MONITOR_KEYS, "measure: monitor")
     return dict(content)
-
-
-def _check_keys(content, known, where):
-    for key in content:
-        if key not in known:
-            raise ConfigError(f"{key!r} in {where} is not a key. {nearest(key, known)}")
-
-
-def _whole(value, where, instead=""):
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(
-            f"{where}: {value!r} must be a whole number of at least 1{instead and ' ' + instead}."
-        )
-    return value
-
-
-def _positive(value, where, instead=""):
-    try:
-        number = float(value) if not isinstance(value, bool) else -1.0
-    except (TypeError, ValueError):
-        number = -1.0
-    if not 0 < number < float("inf"):
-        raise ConfigError(f"{where}: {value!r} must be a positive number{instead and ' ' + instead}.")
-    return number
-
-
-def _text(value, where):
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)) or value == "":
-        raise ConfigError(f"{where}: {value!r} must be a text; leave {where} out for the default.")
-    return str(value)
-
-
-class _Yaml(yaml.SafeLoader):
-    """YAML in which 1e-3 is a number, as in Python (YAML 1.1 wants 1.0e-3), and no key stands twice."""
-
-    def compose_mapping_node(self, anchor):
-        node = super().compose_mapping_node(anchor)
-        seen = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
-                )
-            seen.add(key.value)
-        return node
-
-
-_Yaml.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def _read_yaml(text):
-    return yaml.load(text, Loader=_Yaml)
-
-
-def _override(content, override):
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"{override!r} is not of the form key=value, such as seeds=10.")
-    try:
-        value = _read_yaml(value)
-    except yaml.YAMLError:
-        raise ConfigError(f"{override!r}: the value cannot be read as YAML.") from None
-    *parents, last = key.split(".")
-    if parents[:1] == ["arms"] and parents[1:] and isinstance(content.get("arms"), dict):
-        if parents[1] not in content["arms"]:
-            raise ConfigError(
-                f"{override!r}: {parents[1]!r} is not an arm. {nearest(parents[1], content['arms'])}"
-            )
-    elif parents and DEFAULTS.get(parents[0]):
-        content.setdefault(parents[0], copy.deepcopy(DEFAULTS[parents[0]]))
-    for parent in parents:
-        content = content.setdefault(parent, {})
-        if not isinstance(content, dict):
-            raise ConfigError(f"{override!r}: {parent} holds no keys.")
-    content[last] = value
-
-
-def _yaml_files(path):
-    folder = path.parent if path.parent.is_dir() else pathlib.Path("configs")
-    found = sorted(str(p) for p in folder.glob("*.yaml")) if folder.is_dir() else []
-    return nearest(path, found) if found else "Give the path of a YAML file."

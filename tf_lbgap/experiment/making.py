@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from tf_lbgap import data, strategy
-from tf_lbgap.experiment.calls import ConfigError, is_call, make, make_function, mistakes
+from tf_lbgap.experiment.calls import ConfigError, is_call, make, mistakes
 
 
 def strategy_of(config):
@@ -16,15 +16,8 @@ def strategy_of(config):
 def load_split(config, seed):
     """Return the `Split` that a data call gives for a seed."""
     split = make(config, seed=seed)
-    if isinstance(split, (tuple, list)) and len(split) == 2:
-        (x_train, y_train), (x_test, y_test) = split
-        split = data.datasets.Split(x_train, y_train, x_test, y_test, name=str(config["call"]))
-    if not hasattr(split, "x_train"):
-        raise ConfigError(
-            f"data: {config['call']} returned {type(split).__name__}, but should return a tf_lbgap.data.datasets.Split or "
-            "((x_train, y_train), (x_test, y_test))."
-        )
-    return split
+    with mistakes("data"):
+        return data.datasets.as_split(split, str(config["call"]))
 
 
 def make_model(config, split, seed):
@@ -60,14 +53,6 @@ def check_logits(model, loss, x):
             f"loss: {type(loss).__name__} takes logits, but the model gives probabilities. "
             "Set from_logits: false in the loss, or leave the softmax out of the model."
         )
-
-
-def as_schedule(config, where):
-    """Return the function of progress that a call stands for."""
-    made = make_function(config)
-    if not callable(made):
-        raise ConfigError(f"{where}: {config['call']} gave {made!r}, which is not a function of progress.")
-    return made
 
 
 def first_examples(x, y, count):

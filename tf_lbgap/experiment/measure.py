@@ -50,7 +50,7 @@ def measure(run, names=DEFAULT, *, examples=None, subsets=1, listen=None):
     rows = []
     for arm in experiment.arms:
         measured = _Arm(experiment.arms[arm], functions, examples, subsets)
-        for seed in range(experiment.seeds):
+        for seed in experiment.seed_numbers:
             folder = run / arm / str(seed)
             if read_json(folder / "result.json") is None:
                 continue

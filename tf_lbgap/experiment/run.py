@@ -63,7 +63,7 @@ def run(experiment, *, jobs=1, again=False, listen=None):
         machines = workers.Machines(experiment)
         if not machines.is_chief:
             return _work(experiment, machines)
-    with _only_writer(output):
+    with only_writer(output):
         experiment = _with_cadence(experiment, _cadence_of_earlier_run(experiment, output))
         _write_config(experiment, output)
         (output / "error.txt").unlink(missing_ok=True)
@@ -86,7 +86,7 @@ def _check_calls(arm):
 
 
 def _tasks(experiment):
-    return [(arm, seed) for arm in experiment.arms for seed in range(experiment.seeds)]
+    return [(arm, seed) for arm in experiment.arms for seed in experiment.seed_numbers]
 
 
 def _work(experiment, machines):
@@ -201,7 +201,7 @@ def _write_results(output, about, tasks, rows):
 
 
 @contextlib.contextmanager
-def _only_writer(output):
+def only_writer(output):
     """Hold the run directory; the system lets go of it when the process ends, however it ends."""
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ def work_on(pieces, function, jobs, listen):
     import_tensorflow()
     while (piece := next(pieces, None)) is not None:
         key, arguments = piece
-        yield key, function(key, *arguments, _Direct(listen))
+        yield key, function(key, *arguments, Direct(listen))
 
 
 def in_processes(pieces, function, jobs, listen):
@@ -63,8 +63,12 @@ def _next(orphans, pieces):
     return orphans.pop() if orphans else next(pieces, None)
 
 
-class _Direct:
-    """Passes news on at once."""
+class Direct:
+    """News that are passed on at once.
+
+    Args:
+        listen: Object with the methods that are named.
+    """
 
     def __init__(self, listen):
         self._listen = listen
@@ -75,7 +79,7 @@ class _Direct:
 
 
 def _pass_on(news, listen):
-    direct = _Direct(listen)
+    direct = Direct(listen)
     with contextlib.suppress(queue.Empty):
         while True:
             direct.put(news.get_nowait())

@@ -43,7 +43,7 @@ class TunedArm:
         return {**row, "learning_rate": self._best, "learning_rate_at_edge": at_edge}
 
     def _choose(self, tell):
-        split = _held_out(load_split(self._arm.config["data"], TUNING_SEED))
+        split = data.datasets.held_out(load_split(self._arm.config["data"], TUNING_SEED), share=HELD_OUT)
         scores = {}
         for i, rate in enumerate(self._rates):
             tell(i / len(self._rates), f"tuning: learning rate {rate:g}")
@@ -64,10 +64,3 @@ class TunedArm:
         if is_call(schedule):
             rate = {"call": "schedules.scaled", "schedule": schedule, "factor": rate}
         self._arm.config["learning_rate"] = rate
-
-
-def _held_out(split):
-    """Return the training set in two, the second part in the place of the test set."""
-    count = len(split.x_train) - max(1, int(HELD_OUT * len(split.x_train)))
-    x, y = split.x_train, split.y_train
-    return data.datasets.Split(x[:count], y[:count], x[count:], y[count:], name=split.name)

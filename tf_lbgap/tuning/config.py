@@ -1,0 +1,264 @@
+"""A search as it stands in a YAML file: an experiment with ranges in the place of values.
+
+```yaml
+data: {call: data.datasets.digits, num_train: 1000}
+model: {call: networks.mlp, widths: [64, 64]}
+optimizer: {call: keras.optimizers.SGD, learning_rate: 0.1, momentum: 0.9}
+batch_size: {choice: [16, 64, 256]}
+learning_rate: {range: [0.01, 1.0], scale: log}
+equal: epochs
+epochs: 10
+tuner: bayesian
+max_trials: 30
+seeds: 3
+```
+
+With `noise_scale` in the place of `learning_rate` the rate follows from Smith and Le's noise scale g = lr / (1 - m) (N / B - 1):
+a range searches over (noise scale, batch), a number along a line of equal noise scale.
+"""
+
+import copy
+import dataclasses
+import pathlib
+
+from tf_lbgap import experiment
+from tf_lbgap.experiment.calls import ConfigError, takes
+from tf_lbgap.experiment.checks import check_keys, count, positive, whole
+from tf_lbgap.experiment.config import ARM_KEYS, DEFAULTS
+from tf_lbgap.experiment.reading import read
+from tf_lbgap.tuning import space
+from tf_lbgap.tuning.objectives import MEASURED, OBJECTIVES
+from tf_lbgap.tuning.rates import check_noise_scale, with_rate
+
+DATA_SEED = 1_000_003  # of the split whose test set the search never sees
+FRESH_SEED = 1_000  # the first of those that winners are trained with; trials have 0, 1, ...
+
+TUNERS = {
+    "random": (),
+    "grid": (),
+    "bayesian": ("num_initial_points", "alpha", "beta"),
+    "hyperband": ("max_epochs", "factor", "hyperband_iterations"),
+}
+"""Names of `tuner:`, and what else of Keras Tuner's oracle of that name may be set."""
+
+_KEYS = {
+    "tuner": "random",
+    "max_trials": 30,
+    "objective": "validation_accuracy",
+    "held_out": 0.2,
+    "winners": 1,
+    "fresh_seeds": 10,
+    "search_seed": 0,
+    "noise_scale": None,
+}
+_OF_EXPERIMENT = ("name", "output", "equal", "seeds", "measure", "margin", "arms", "reference")
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """A search whose every key is known and every value is of the right kind."""
+
+    name: str
+    output: str
+    tuner: dict  # its name, and arguments of Keras Tuner's oracle
+    max_trials: int | None
+    objective: str
+    seeds: int  # of each trial
+    held_out: float  # share of the training set that judges trials
+    winners: int  # how many are trained anew
+    fresh_seeds: int  # of each of them
+    search_seed: int
+    content: dict  # keys of an arm, with ranges, and noise_scale; equal and measure
+    arms: dict  # what winners are compared with
+    reference: str | None
+    margin: float | None
+
+    @property
+    def dimensions(self):
+        """The `space.Dimension`s."""
+        return space.find({k: v for k, v in self.content.items() if k not in ("equal", "measure")})
+
+    @property
+    def identity(self):
+        """What may not change between a search that was stopped and one that goes on."""
+        return [self.tuner, self.objective, self.seeds, self.held_out, self.search_seed, self.content]
+
+    def to_dict(self):
+        """Return plain dicts, as a YAML file holds them."""
+        values = dataclasses.asdict(self)
+        content = values.pop("content")
+        return {**{k: v for k, v in values.items() if v not in (None, {})}, **content}
+
+    def values(self, trial_values, num_train):
+        """Return the keys of an arm for values of Keras Tuner's.
+
+        Args:
+            trial_values: Dict from the name of a dimension to a value.
+            num_train: N, the training examples of a trial.
+        """
+        arm = {k: v for k, v in self.content.items() if k in ARM_KEYS or k == "noise_scale"}
+        arm = with_rate(space.fill(arm, trial_values), num_train)
+        if "tuner/epochs" in trial_values:  # Hyperband
+            arm["epochs"] = int(trial_values["tuner/epochs"])
+        return arm
+
+    def trial(self, name, values):
+        """Return the `Experiment` of a trial: one arm, its seeds, judged on what is held out.
+
+        Args:
+            name: Of the trial.
+            values: Keys of an arm, as `values` gives them.
+        """
+        data = {"call": "data.datasets.held_out", "split": self.data, "share": self.held_out}
+        return self._experiment(
+            {name: {**values, "data": data}},
+            seeds=self.seeds,
+            output=str(pathlib.Path(self.output) / "trials"),
+        )
+
+    def final(self, winners):
+        """Return the `Experiment` that trains winners anew, on all training data, judged on the test set.
+
+        Args:
+            winners: Dict from the name of an arm to its keys.
+        """
+        shared = {k: v for k, v in self.content.items() if k in ARM_KEYS and not space.find(v)}
+        baselines = {name: {**shared, **own, "data": self.data} for name, own in self.arms.items()}
+        arms = {**baselines, **{name: {**values, "data": self.data} for name, values in winners.items()}}
+        return self._experiment(
+            arms,
+            name=f"{self.name}, winners",
+            seeds=self.fresh_seeds,
+            first_seed=FRESH_SEED,
+            output=str(pathlib.Path(self.output) / "winners"),
+            reference=self.reference or next(iter(arms)),
+            margin=self.margin,
+        )
+
+    @property
+    def data(self):
+        """The data call, whose split is the same for all seeds."""
+        call = copy.deepcopy(self.content.get("data", DEFAULTS["data"]))
+        return {"seed": DATA_SEED, **call} if "seed" in takes(call) else call
+
+    def _experiment(self, arms, **more):
+        shared = {key: self.content[key] for key in ("equal", "measure") if key in self.content}
+        return experiment.from_dict({"name": self.name, **shared, **more, "arms": arms}, name=self.name)
+
+
+def load(path, overrides=()):
+    """Read a search from a YAML file; arguments and errors are those of `experiment.load`."""
+    return from_dict(read(path, overrides, DEFAULTS), name=pathlib.Path(path).stem)
+
+
+def from_dict(content, name="search"):
+    """Make a search from the content of a YAML file.
+
+    Raises:
+        ConfigError: If it says something that nobody understands, or nothing varies.
+    """
+    content = copy.deepcopy(content)
+    check_keys(content, ARM_KEYS | set(_KEYS) | set(_OF_EXPERIMENT), "the file")
+    content.setdefault("equal", "epochs")
+    name = str(content.get("name", name))
+    settings = {key: content.get(key, default) for key, default in _KEYS.items()}
+    tuner = _tuner(settings["tuner"])
+    search = Search(
+        name=name,
+        output=str(content.get("output", pathlib.Path("runs") / name)),
+        tuner=tuner,
+        max_trials=None if tuner["name"] == "hyperband" else whole(settings["max_trials"], "max_trials"),
+        objective=settings["objective"],
+        seeds=whole(content.get("seeds", 3), "seeds"),
+        held_out=positive(settings["held_out"], "held_out", "below 1, such as 0.2"),
+        winners=whole(settings["winners"], "winners"),
+        fresh_seeds=whole(settings["fresh_seeds"], "fresh_seeds"),
+        search_seed=count(settings["search_seed"], "search_seed"),
+        content={k: content[k] for k in content if k in ARM_KEYS or k in ("equal", "measure", "noise_scale")},
+        arms=content.get("arms") or {},
+        reference=content.get("reference"),
+        margin=content.get("margin"),
+    )
+    _check(search)
+    return search
+
+
+def _tuner(value):
+    given = {"name": value} if isinstance(value, str) else value
+    if not isinstance(given, dict) or given.get("name") not in TUNERS:
+        told = given.get("name") if isinstance(given, dict) else given
+        raise ConfigError(f"tuner: {told!r} is none of {', '.join(TUNERS)}.")
+    check_keys(given, ("name", *TUNERS[given["name"]]), f"tuner: {given['name']}")
+    return dict(given)
+
+
+def _check(search):
+    if search.held_out >= 1:
+        raise ConfigError(
+            f"held_out: {search.held_out:g} is the share of the training set, and must be below 1."
+        )
+    if not isinstance(search.objective, str) or search.objective not in OBJECTIVES:
+        raise ConfigError(f"objective: {search.objective!r} is none of {', '.join(OBJECTIVES)}.")
+    dimensions = search.dimensions
+    if not dimensions:
+        raise ConfigError(
+            "Nothing varies. Write a range where a value stands, such as  batch_size: {choice: [16, 64, 256]}."
+        )
+    _check_tuner(search, dimensions)
+    check_noise_scale(search.content)
+    _check_trials(search, dimensions)
+    _check_objective(search)
+    for name, own in search.arms.items():
+        for dimension in dimensions:
+            key = dimension.name.partition(".")[0]
+            if (
+                isinstance(own, dict)
+                and key not in own
+                and not (key == "noise_scale" and "learning_rate" in own)
+            ):
+                raise ConfigError(f"arms: {name}: {dimension.name} is searched: give {key} a value.")
+
+
+def _check_tuner(search, dimensions):
+    name = search.tuner["name"]
+    endless = [dimension.name for dimension in dimensions if dimension.values is None]
+    if name == "grid" and endless:
+        raise ConfigError(
+            f"tuner: grid: {', '.join(endless)}: a range needs num, how many values of it are tried."
+        )
+    equal = search.content["equal"]
+    if name == "hyperband" and equal != "epochs":
+        raise ConfigError(
+            f"tuner: hyperband: ends trials after epochs, which are examples: it needs equal: epochs, not {equal}."
+        )
+    if name == "hyperband" and space.find(search.content.get("epochs")):
+        raise ConfigError(
+            "tuner: hyperband: chooses the epochs itself. Give epochs a number, the most of a trial."
+        )
+
+
+def _check_objective(search):
+    needs = OBJECTIVES[search.objective].needs
+    equal = search.content["equal"]
+    if equal == "tuned":
+        raise ConfigError("equal: tuned: the search tunes. Give learning_rate a range, with equal: epochs.")
+    if needs is not None and equal != needs:
+        raise ConfigError(
+            f"objective: {search.objective}: is counted until a loss is reached: it needs equal: {needs} and target_loss."
+        )
+    measure = search.content.get("measure") or {}
+    if search.objective in MEASURED and measure.get("top_eigenvalue_examples") == 0:
+        raise ConfigError(f"objective: {search.objective}: needs measure: top_eigenvalue_examples above 0.")
+
+
+def _check_trials(search, dimensions):
+    """Raise if some value of some dimension makes no experiment; the others are at their first."""
+    first = {d.name: d.low if d.values is None else d.labels[0] for d in dimensions}
+    for dimension in dimensions:
+        ends = (dimension.low, dimension.high) if dimension.values is None else dimension.labels
+        for value in ends:
+            try:
+                search.trial("0", search.values({**first, dimension.name: value}, num_train=10**9))
+            except ConfigError as error:
+                told = str(error).replace("arms: 0: ", "")
+                raise ConfigError(f"{dimension.name}: {space.label(value)}: {told}") from error

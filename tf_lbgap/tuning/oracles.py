@@ -1,0 +1,125 @@
+"""Keras Tuner's oracles, kept in one file that is never half written, and a grid that survives a restart.
+
+Keras Tuner writes a file per trial and one of the oracle, one after the other and in place: a process killed between them leaves
+trials that are running and belong to nobody, or that are finished and wait to be run again. Here all of it is one file, written
+aside and renamed. A trial that fails is recorded, and does not end the search.
+"""
+
+import itertools
+import json
+import pathlib
+
+import keras_tuner
+
+from tf_lbgap.aside import written_aside
+
+ENDLESS = 10**9  # failed trials, one after the other
+_FINAL = ("COMPLETED", "FAILED")
+
+
+class InOneFile:
+    """Saves and reloads an oracle with its trials; stands before one of Keras Tuner's among the bases."""
+
+    def __init__(self, *args, max_consecutive_failed_trials=ENDLESS, **kwargs):
+        super().__init__(*args, max_consecutive_failed_trials=max_consecutive_failed_trials, **kwargs)
+        self.file = None
+
+    def save(self):
+        """Write the state of the oracle and of all trials."""
+        trials = [trial.get_state() for trial in self.trials.values()]
+        with written_aside(self._path()) as file:
+            file.write(json.dumps({"oracle": self.get_state(), "trials": trials}).encode())
+
+    def reload(self):
+        """Read them; trials that were running are run again."""
+        content = json.loads(self._path().read_text(encoding="utf-8"))
+        trials = map(keras_tuner.engine.trial.Trial.from_state, content["trials"])
+        self.trials = {trial.trial_id: trial for trial in trials}
+        self.set_state(content["oracle"])
+        # A trial is saved when it has ended, just before it is struck off the list of those that run.
+        running = [t for t in self.ongoing_trials.values() if t.status not in _FINAL]
+        self._retry_queue += [trial.trial_id for trial in reversed(running)]
+        self.ongoing_trials = {}
+
+    def _path(self):
+        return pathlib.Path(self.file or self._get_oracle_fname())
+
+    def _save_trial(self, trial):
+        """Keras Tuner's file of one trial: not needed."""
+
+
+class RandomSearchOracle(InOneFile, keras_tuner.oracles.RandomSearchOracle):
+    """Values drawn at random."""
+
+
+class BayesianOptimizationOracle(InOneFile, keras_tuner.oracles.BayesianOptimizationOracle):
+    """Values where a Gaussian process of the scores so far has its best bound."""
+
+
+class HyperbandOracle(InOneFile, keras_tuner.oracles.HyperbandOracle):
+    """Many trials of few epochs, fewer of more. An epoch is as many examples whatever the batch."""
+
+
+class GridSearchOracle(InOneFile, keras_tuner.Oracle):
+    """Every combination of the values, the last one varying fastest.
+
+    Keras Tuner's own does not save where it is, and repeats itself after a restart.
+    """
+
+    def populate_space(self, trial_id):
+        """Return the first combination that no trial has."""
+        space = self.hyperparameters.space
+        tried = {_key(trial.hyperparameters.values) for trial in self.trials.values()}
+        for combination in itertools.product(*(hp.values for hp in space)):
+            values = self._active(zip((hp.name for hp in space), combination, strict=True))
+            if _key(values) not in tried:
+                return {"status": "RUNNING", "values": values}
+        # What a trial asks for first, others have not been asked for: the grid may yet grow.
+        return {"status": "IDLE" if self.ongoing_trials else "STOPPED"}
+
+    def _active(self, values):
+        """Leave out what holds under conditions that do not."""
+        hyperparameters = self.hyperparameters.copy()
+        hyperparameters.values = dict(values)
+        return {
+            hp.name: hyperparameters.values[hp.name]
+            for hp in hyperparameters.space
+            if hyperparameters.is_active(hp)
+        }
+
+
+def _key(values):
+    return frozenset(values.items())
+
+
+ORACLES = {
+    "random": RandomSearchOracle,
+    "bayesian": BayesianOptimizationOracle,
+    "hyperband": HyperbandOracle,
+    "grid": GridSearchOracle,
+}
+"""By the names that `tuner:` takes."""
+
+
+def make(search):
+    """Return the oracle of a `Search`, which nobody has asked yet."""
+    from tf_lbgap.tuning.objectives import OBJECTIVES
+
+    hyperparameters = keras_tuner.HyperParameters()
+    for dimension in search.dimensions:
+        dimension.register(hyperparameters)
+    options = {key: value for key, value in search.tuner.items() if key != "name"}
+    if search.tuner["name"] == "hyperband":
+        options.setdefault("max_epochs", search.content.get("epochs"))
+    else:
+        options["max_trials"] = search.max_trials
+    oracle = ORACLES[search.tuner["name"]](
+        objective=keras_tuner.Objective(search.objective, OBJECTIVES[search.objective].direction),
+        hyperparameters=hyperparameters,
+        seed=search.search_seed + 1,  # 0 would be another seed each time
+        allow_new_entries=False,
+        tune_new_entries=False,
+        **options,
+    )
+    oracle.verbose = 0
+    return oracle

@@ -1,0 +1,69 @@
+"""The learning rate that a noise scale stands for."""
+
+from tf_lbgap import scaling
+from tf_lbgap.experiment.calls import ConfigError, as_schedule, is_call
+from tf_lbgap.experiment.checks import positive
+from tf_lbgap.experiment.config import DEFAULTS
+from tf_lbgap.tuning.space import DIGITS, is_range
+
+
+def with_rate(arm, num_train):
+    """Return the keys of an arm with `learning_rate` in the place of `noise_scale`, if that is there.
+
+    Args:
+        arm: Dict without ranges.
+        num_train: N, the training examples.
+
+    Raises:
+        ConfigError: If the batch is the whole training set, which has no noise.
+    """
+    arm = dict(arm)
+    scale = arm.pop("noise_scale", None)
+    if scale is None:
+        return arm
+    size = first_batch_size(arm)
+    if size >= num_train:
+        raise ConfigError(
+            f"noise_scale: a batch of {size} of {num_train} training examples has no noise. Search over smaller batches."
+        )
+    rate = scaling.learning_rate_for_noise_scale(scale, size, num_train, momentum_of(arm))
+    return {**arm, "learning_rate": float(f"{rate:.{DIGITS}g}")}
+
+
+def check_noise_scale(content):
+    """Raise if `noise_scale` stands where it means nothing; ranges are allowed."""
+    scale = content.get("noise_scale")
+    if scale is None:
+        return
+    if not is_range(scale):
+        positive(scale, "noise_scale", "or a range")
+    if content.get("learning_rate") is not None:
+        raise ConfigError("noise_scale: gives the learning rate. Leave out learning_rate.")
+    call = str(content.get("optimizer", DEFAULTS["optimizer"]).get("call"))
+    if call.startswith("keras.optimizers.") and not call.endswith(".SGD"):
+        raise ConfigError(
+            f"noise_scale: is one of SGD, not of {call}. Give learning_rate a range instead, or use keras.optimizers.SGD."
+        )
+
+
+def first_batch_size(arm):
+    """Return the batch size that an arm begins with."""
+    size = arm["batch_size"]
+    return round(as_schedule(size, "batch_size")(0.0)) if is_call(size) else size
+
+
+def rate_of(arm):
+    """Return the learning rate of an arm, None if it is a schedule."""
+    for rate in (
+        arm.get("learning_rate"),
+        (arm.get("optimizer") or DEFAULTS["optimizer"]).get("learning_rate"),
+    ):
+        if rate is not None:
+            return None if is_call(rate) else float(rate)
+    return None
+
+
+def momentum_of(arm):
+    """Return the momentum of an arm's optimizer, 0 if it names none."""
+    given = (arm.get("optimizer") or DEFAULTS["optimizer"]).get("momentum", 0.0)
+    return float(given) if isinstance(given, (int, float)) else 0.0
