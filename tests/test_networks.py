@@ -211,6 +211,18 @@ def test_initial_kernels_have_the_variance_their_docstrings_state():
     check(wide, 2 / (9 * 64))
 
 
+@pytest.mark.parametrize(
+    "normalization, kind, variables", [("batch", "BatchNormalization", 4), ("layer", "LayerNormalization", 2)]
+)
+def test_mlp_normalises_between_a_dense_layer_and_its_activation(normalization, kind, variables):
+    model = networks.mlp((6,), 3, widths=(5, 5), normalization=normalization, seed=0)
+    kinds = [type(layer).__name__ for layer in model.layers]
+    assert kinds == ["InputLayer", *["Dense", kind, "Activation"] * 2, "Dense"]
+    plain = networks.mlp((6,), 3, widths=(5, 5), seed=0)
+    assert model.count_params() == plain.count_params() + 2 * variables * 5
+    np.testing.assert_array_equal(model.get_weights()[0], plain.get_weights()[0])
+
+
 def test_arguments_of_mlp_shape_the_model():
     model = networks.mlp((8, 8), 3, widths=(5,), activation="tanh", seed=0)
     assert model.input_shape == (None, 8, 8)
@@ -234,6 +246,7 @@ def test_a_wrong_argument_is_one_line_that_says_what_to_type():
         (lambda: networks.resnet(depth=2), ["depth=2 ", "depth=8 or depth=14"]),
         (lambda: networks.wide_resnet(depth=17), ["depth=17", "6 n + 4", "depth=16 or depth=22"]),
         (lambda: networks.wide_resnet(width=0), ["width=0", "from 1 up", "width=4"]),
+        (lambda: networks.mlp(normalization="weight"), ["'weight'", "'batch', 'layer'"]),
         (lambda: networks.mlp(widths=(64, 0)), ["widths=(64, 0)", "from 1 up", "widths=()"]),
         (lambda: networks.f1(seed=-1), ["seed=-1", "from 0 up", "seed=0"]),
         (lambda: networks.f1(seed=0.5), ["seed=0.5", "from 0 up", "seed=0"]),

@@ -1,10 +1,10 @@
-"""A progress bar per arm and seed, on a terminal; a line for each that finished, elsewhere."""
+"""Progress of runs and of searches: bars on a terminal, and lines."""
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 
 class Bars:
-    """Listens to a run. A context manager.
+    """Listens to a run: a bar per arm and seed on a terminal, elsewhere a line for each that finished. A context manager.
 
     Args:
         console: A `rich.console.Console`.
@@ -48,10 +48,78 @@ class Bars:
             seconds = f" in {row['seconds']:.1f} s" if trained else ""
             self._console.print(f"{arm} seed {seed}: {text}{seconds}", soft_wrap=True, markup=False)
 
+    def remove(self, arm, seed):
+        """Take a bar away."""
+        if (arm, seed) in self._bars:
+            self._progress.remove_task(self._bars.pop((arm, seed)))
+
     def _bar(self, arm, seed):
         if (arm, seed) not in self._bars:
             self._bars[arm, seed] = self._progress.add_task("", total=1.0, arm=arm, seed=f"seed {seed}")
         return self._bars[arm, seed]
+
+
+class TrialBars:
+    """Listens to a search: a bar for the trials, one for each seed that is trained, a line for each trial that ended.
+
+    Args:
+        console: A `rich.console.Console`.
+        quiet: Whether to say nothing.
+    """
+
+    def __init__(self, console, *, quiet=False):
+        self._console, self._quiet = console, quiet
+        self._seeds = Bars(console, quiet=quiet)
+        self._open, self._best, self._ended, self._of = {}, None, 0, None
+
+    def __enter__(self):
+        self._seeds.__enter__()
+        return self
+
+    def __exit__(self, *exception):
+        self._seeds.__exit__(*exception)
+
+    def began(self, search, num_train):
+        self._say(
+            f"{search.name}: {search.seeds} seeds a trial, {num_train:,} training examples, {search.tuner['name']}"
+        )
+        self._title, self._of = search.objective.replace("_", " "), search.max_trials
+
+    def started(self, trial, seed):
+        self._seeds.started(trial, seed)
+        self._open.setdefault(trial, set()).add(seed)
+
+    def advanced(self, trial, seed, fraction, text):
+        self._seeds.advanced(trial, seed, fraction, text)
+
+    def ended(self, found, is_new):
+        self._ended += 1
+        for seed in self._open.pop(found["trial"], ()):
+            self._seeds.remove(found["trial"], seed)
+        values = ", ".join(f"{name} {_text(value)}" for name, value in found["values"].items())
+        of = f"/{self._of}" if self._of else ""
+        seconds = f" in {found['seconds']:.1f} s" if is_new else ", finished before"
+        self._say(f"{self._ended}{of} trial {found['trial']}: {values}: {self._outcome(found)}{seconds}")
+
+    def winners(self, experiment):
+        self._say(f"training anew on {experiment.seeds} fresh seeds: {', '.join(experiment.arms)}")
+        return self._seeds
+
+    def _outcome(self, found):
+        if found["score"] is None:
+            return f"{found['status']} ({found['message']})"
+        deviation = found["score_deviation"]
+        return f"{self._title} {found['score']:.4g}" + (
+            "" if deviation is None else f" (deviation {deviation:.2g})"
+        )
+
+    def _say(self, text):
+        if not self._quiet:
+            self._console.print(text, soft_wrap=True, markup=False)
+
+
+def _text(value):
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _short(value):

@@ -65,6 +65,23 @@ def _parser():
     run.add_argument("--again", action="store_true", help="train anew what is finished")
     run.add_argument("--quiet", action="store_true", help="print the table and the paths only")
     run.set_defaults(command=_run)
+    search = commands.add_parser(
+        "search",
+        help="search over batch size, learning rate and more, and train the winners anew",
+        description="Search over the ranges of a YAML file by Keras Tuner, train the winners anew on fresh seeds, write a run "
+        "directory, print a table. With KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT set, this is the "
+        "chief or a worker of several.",
+    )
+    search.add_argument("config", help="YAML file, such as configs/search.yaml")
+    search.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="such as max_trials=60 or output=runs/again"
+    )
+    search.add_argument(
+        "--jobs", type=_positive, default=1, metavar="N", help="trials that are trained at the same time"
+    )
+    search.add_argument("--again", action="store_true", help="begin anew, whatever was found before")
+    search.add_argument("--quiet", action="store_true", help="print the tables and the paths only")
+    search.set_defaults(command=_search)
     measure = commands.add_parser(
         "measure",
         help="measure the sharpness of a run's saved weights",
@@ -96,33 +113,46 @@ def _parser():
     report.set_defaults(command=_report)
     advise = commands.add_parser(
         "advise",
-        help="which batch, on so many devices: updates, examples and seconds from given numbers",
-        description="Print what fixed batches and a batch that grows would take on so many devices: updates, examples, seconds. "
-        "From numbers alone: a throughput curve, the gradient noise scale, and a run that is known to reach the target.",
+        help="which batch size and learning rate: by a minute of trial on a YAML file, or from given numbers",
+        description="With a CONFIG: spend a minute on an arm of it, timing batch sizes, measuring the gradient noise scale and racing "
+        "sizes and rates to a training loss; print what was found and write it as an experiment. Without: print what fixed batches "
+        "and a batch that grows would take on so many devices, updates, examples, seconds, from numbers alone: a throughput curve, "
+        "the gradient noise scale, and a run that is known to reach the target.",
     )
+    advise.add_argument("config", nargs="?", metavar="CONFIG", help="YAML file, such as configs/quickstart.yaml")
+    advise.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="such as target_loss=0.1 or data.num_train=5000"
+    )
+    advise.add_argument("--budget", type=_above_zero, metavar="SECONDS", help="with CONFIG, 60 by default")
+    advise.add_argument("--arm", metavar="NAME", help="with CONFIG, its reference by default")
+    advise.add_argument(
+        "--target-loss", type=_above_zero, metavar="X", help="training loss to reach, the arm's own by default"
+    )
+    advise.add_argument(
+        "--output",
+        metavar="FILE.yaml",
+        help="with CONFIG: the experiment, by default runs/NAME/advice.yaml; a file of numbers, .json, is put beside it",
+    )
+    advise.add_argument("--quiet", action="store_true", help="no line of progress")
     advise.add_argument(
         "--devices", type=_positive, default=1, metavar="N", help="devices that share each batch"
     )
     advise.add_argument(
         "--throughput",
         type=_curve,
-        required=True,
         metavar="B:R,...",
         help="examples per second of one device at some batches, such as 64:900,256:2000; or one number",
     )
     advise.add_argument(
         "--noise-scale",
         type=_pair,
-        required=True,
         metavar="A[:B]",
         help="gradient noise scale in examples, or at the beginning and at the end, such as 200:5000",
     )
     advise.add_argument(
-        "--updates", type=_above_zero, required=True, metavar="S", help="updates of the known run"
+        "--updates", type=_above_zero, metavar="S", help="updates of the known run"
     )
-    advise.add_argument(
-        "--batch-size", type=_positive, required=True, metavar="B", help="its batch, examples"
-    )
+    advise.add_argument("--batch-size", type=_positive, metavar="B", help="its batch, examples")
     advise.add_argument("--gradient-bytes", type=_above_zero, metavar="G", help="4 per weight in float32")
     advise.add_argument(
         "--bandwidth", type=_above_zero, default=10e9, metavar="W", help="bytes/s between devices"
@@ -198,6 +228,40 @@ def _run(options):
     return 0
 
 
+def _search(options):
+    from rich.console import Console
+
+    from tf_lbgap import experiment, report, search
+    from tf_lbgap.bars import TrialBars
+
+    loaded = search.load(options.config, options.overrides)
+    console = Console(highlight=False, markup=False, emoji=False)
+    with TrialBars(console, quiet=options.quiet) as bars:
+        results = search.run(loaded, jobs=options.jobs, again=options.again, listen=bars)
+    if not results:  # of several processes the chief says it
+        return 0
+    objective = search.OBJECTIVES[loaded.objective]
+    console.print(report.rich_table(report.trials_grid(results, objective), whole="numbers"))
+    for sentence in report.edge_sentences(results):
+        console.print(sentence, soft_wrap=True)
+    winners = os.path.join(loaded.output, "winners", "config.yaml")
+    final, rows = experiment.load(winners), results["runs"]
+    console.print(report.rich_table(report.results_grid(final, rows), whole="numbers"))
+    for grid in (report.differences_grid(final, rows), report.margin_grid(final, rows)):
+        if grid is not None:
+            console.print(report.rich_table(grid))
+    report.write([final.output], figures=False)
+    for path in report.write_search(loaded.output, results):
+        console.print(str(path), soft_wrap=True)
+    for name in ("results.json", "trials.csv", "winners/report.html"):
+        console.print(os.path.join(loaded.output, name), soft_wrap=True)
+    console.print(f"the winners as an experiment: lbgap run {winners}", soft_wrap=True)
+    console.print(
+        f"every trial: tensorboard --logdir {loaded.output}, tabs SHARPNESS and HPARAMS", soft_wrap=True
+    )
+    return 0
+
+
 def _measure(options):
     from rich.console import Console
 
@@ -233,8 +297,11 @@ def _report(options):
 def _advise(options):
     from rich.console import Console
 
-    from tf_lbgap import advice
+    from tf_lbgap import advice, advised
 
+    advised.check_options(options)
+    if options.config is not None:
+        return advised.run(options, Console(highlight=False, markup=False, emoji=False))
     try:
         table, sentences = advice.advise(
             {

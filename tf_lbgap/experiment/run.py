@@ -68,21 +68,21 @@ def run(experiment, *, jobs=1, again=False, listen=None):
         _write_config(experiment, output)
         (output / "error.txt").unlink(missing_ok=True)
         import_tensorflow()
-        for name, arm in experiment.arms.items():
-            try:
-                _check_calls(arm)
-            except ConfigError as error:
-                raise ConfigError(f"arms: {name}: {error}") from error
+        check_calls(experiment)
         return _run(experiment, output, jobs, again, listen or _Silent(), machines)
 
 
-def _check_calls(arm):
+def check_calls(experiment):
     """Raise for all that can be told before anything is trained: schedules and criteria cost nothing to make."""
-    check(arm)
-    make(arm["adaptive"])
-    for key in ("batch_size", "learning_rate"):
-        if is_call(arm[key]):
-            make_function(arm[key])
+    for name, arm in experiment.arms.items():
+        try:
+            check(arm)
+            make(arm["adaptive"])
+            for key in ("batch_size", "learning_rate"):
+                if is_call(arm[key]):
+                    make_function(arm[key])
+        except ConfigError as error:
+            raise ConfigError(f"arms: {name}: {error}") from error
 
 
 def _tasks(experiment):

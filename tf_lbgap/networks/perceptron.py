@@ -17,8 +17,10 @@ from keras import layers
 from tf_lbgap.networks.seeds import layer_seeds
 
 
-def mlp(input_shape=(64,), num_classes=10, *, widths=(64, 64), activation="relu", seed=None):
-    """Multilayer perceptron without normalisation: Flatten if needed, Dense layers, logits.
+def mlp(
+    input_shape=(64,), num_classes=10, *, widths=(64, 64), activation="relu", normalization=None, seed=None
+):
+    """Multilayer perceptron: Flatten if needed, Dense layers, logits.
 
     The default fits scikit-learn's digits, 64 -> 64 -> 64 -> 10: 8,970 parameters. Kernels in front of a
     ReLU are He-normal, all others Glorot-uniform; biases start at 0.
@@ -29,13 +31,14 @@ def mlp(input_shape=(64,), num_classes=10, *, widths=(64, 64), activation="relu"
         widths: Units of each hidden layer, in order. `()` leaves multinomial logistic regression, whose
             loss is convex. Defaults to `(64, 64)`.
         activation: Of the hidden layers: a Keras name or function. Defaults to `"relu"`.
+        normalization: Between each hidden Dense layer and its activation: `"batch"` or `"layer"`. Defaults to `None`.
         seed: Seed of the initial weights, or `None` for Keras' global seed.
 
     Returns:
         Un-compiled `keras.Model`, (batch, *input_shape) -> logits (batch, num_classes).
 
     Raises:
-        ValueError: If a width is not an integer from 1 up.
+        ValueError: If a width is not an integer from 1 up, or there is no such normalization.
 
     Example:
         >>> mlp((64,), 10, widths=(64, 64)).count_params()
@@ -47,6 +50,10 @@ def mlp(input_shape=(64,), num_classes=10, *, widths=(64, 64), activation="relu"
             f"widths={widths!r} came in, but each hidden layer has a whole number of units from 1 up. "
             "Leave out the layers you do not want: widths=(64, 64) has two, widths=() none."
         )
+    normalizers = {None: None, "batch": layers.BatchNormalization, "layer": layers.LayerNormalization}
+    if normalization not in normalizers:
+        raise ValueError(f"normalization={normalization!r} is none of 'batch', 'layer' and None.")
+    normalize = normalizers[normalization]
     seeds = layer_seeds(seed)
     is_relu = keras.activations.get(activation) is keras.activations.relu
     initializer = keras.initializers.HeNormal if is_relu else keras.initializers.GlorotUniform
@@ -54,7 +61,9 @@ def mlp(input_shape=(64,), num_classes=10, *, widths=(64, 64), activation="relu"
     inputs = keras.Input(input_shape)
     x = layers.Flatten()(inputs) if len(input_shape) > 1 else inputs
     for width in widths:
-        x = layers.Dense(width, activation, kernel_initializer=initializer(seed=next(seeds)))(x)
+        inner = None if normalize else activation
+        x = layers.Dense(width, inner, kernel_initializer=initializer(seed=next(seeds)))(x)
+        x = layers.Activation(activation)(normalize()(x)) if normalize else x
     return keras.Model(inputs, _logits(x, num_classes, seeds), name="mlp")
 
 

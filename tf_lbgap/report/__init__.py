@@ -5,16 +5,21 @@ No TensorFlow: `write` reads event files by TensorBoard's own loader.
 
 from tf_lbgap.report.equivalence import check_equivalence
 from tf_lbgap.report.grids import differences_grid, margin_grid, measures_grid, results_grid, sentence
+from tf_lbgap.report.search_grids import edge_sentences, trials_grid
 from tf_lbgap.report.tables import rich_table
 from tf_lbgap.report.write import write
+from tf_lbgap.report.write_search import write_search
 
 __all__ = [
     "check_equivalence",
     "differences_grid",
+    "edge_sentences",
     "margin_grid",
     "measures_grid",
     "results_grid",
     "rich_table",
     "sentence",
+    "trials_grid",
     "write",
+    "write_search",
 ]

@@ -1,10 +1,6 @@
-"""Searches over batch size, learning rate and noise scale, on Keras Tuner.
+"""Keras Tuner for scripts: how a model is trained is searched over, with several seeds a trial. For YAML files see `search`."""
 
-TensorFlow and Keras Tuner are imported when a search begins, so that a mistake in a file is told at once.
-"""
+from tf_lbgap.tuning.hypermodel import HyperModel
+from tf_lbgap.tuning.tuners import BayesianOptimization, GridSearch, Hyperband, RandomSearch
 
-from tf_lbgap.tuning.config import Search, from_dict, load
-from tf_lbgap.tuning.objectives import OBJECTIVES
-from tf_lbgap.tuning.run import run
-
-__all__ = ["OBJECTIVES", "Search", "from_dict", "load", "run"]
+__all__ = ["BayesianOptimization", "GridSearch", "HyperModel", "Hyperband", "RandomSearch"]

@@ -10,11 +10,14 @@ import json
 import pathlib
 
 import keras_tuner
+import numpy as np
 
 from tf_lbgap.aside import written_aside
 
 ENDLESS = 10**9  # failed trials, one after the other
+ERROR = "_error"  # what a metric's name is followed by in that of its standard error over seeds
 _FINAL = ("COMPLETED", "FAILED")
+_LEAST_NOISE = 1e-4  # Keras Tuner's own
 
 
 class InOneFile:
@@ -53,7 +56,43 @@ class RandomSearchOracle(InOneFile, keras_tuner.oracles.RandomSearchOracle):
 
 
 class BayesianOptimizationOracle(InOneFile, keras_tuner.oracles.BayesianOptimizationOracle):
-    """Values where a Gaussian process of the scores so far has its best bound."""
+    """Values where a Gaussian process of the scores so far has its best bound.
+
+    Keras Tuner's own takes scores for exact, and leaves out trials that failed, so that it comes back to where they did. Here the
+    process knows the standard error of the scores (`alpha`, unless it is given), and a failed trial counts as the worst so far.
+    """
+
+    def __init__(self, *args, alpha=None, **kwargs):
+        super().__init__(*args, alpha=_LEAST_NOISE if alpha is None else alpha, **kwargs)
+        self._is_noise_known = alpha is not None
+
+    def populate_space(self, trial_id):
+        """Return values for a trial; see `keras_tuner.Oracle.populate_space`."""
+        if not self._is_noise_known:
+            self.gpr.set_params(alpha=self._noise())
+        return super().populate_space(trial_id)
+
+    def _noise(self):
+        """Return the variance of a score's error, in units of the variance of the scores."""
+        done = [trial for trial in self.trials.values() if trial.status == "COMPLETED"]
+        name = self.objective.name + ERROR
+        errors = [trial.metrics.get_best_value(name) for trial in done if trial.metrics.exists(name)]
+        spread = np.var([trial.score for trial in done]) if done else 0.0
+        if not errors or spread == 0:
+            return _LEAST_NOISE
+        return float(max(np.mean(np.square(errors)) / spread, _LEAST_NOISE))
+
+    def _vectorize_trials(self):
+        x, y = super()._vectorize_trials()
+        failed = [trial for trial in self.trials.values() if trial.status in ("FAILED", "INVALID")]
+        if not failed or not len(y):
+            return x, y
+        more = [[self._share(hp, trial) for hp in self.hyperparameters.space] for trial in failed]
+        return np.concatenate([x, more]), np.concatenate([y, np.full(len(more), np.max(y))])
+
+    @staticmethod
+    def _share(hp, trial):
+        return hp.value_to_prob(trial.hyperparameters.values.get(hp.name, hp.default))
 
 
 class HyperbandOracle(InOneFile, keras_tuner.oracles.HyperbandOracle):
@@ -99,27 +138,3 @@ ORACLES = {
     "grid": GridSearchOracle,
 }
 """By the names that `tuner:` takes."""
-
-
-def make(search):
-    """Return the oracle of a `Search`, which nobody has asked yet."""
-    from tf_lbgap.tuning.objectives import OBJECTIVES
-
-    hyperparameters = keras_tuner.HyperParameters()
-    for dimension in search.dimensions:
-        dimension.register(hyperparameters)
-    options = {key: value for key, value in search.tuner.items() if key != "name"}
-    if search.tuner["name"] == "hyperband":
-        options.setdefault("max_epochs", search.content.get("epochs"))
-    else:
-        options["max_trials"] = search.max_trials
-    oracle = ORACLES[search.tuner["name"]](
-        objective=keras_tuner.Objective(search.objective, OBJECTIVES[search.objective].direction),
-        hyperparameters=hyperparameters,
-        seed=search.search_seed + 1,  # 0 would be another seed each time
-        allow_new_entries=False,
-        tune_new_entries=False,
-        **options,
-    )
-    oracle.verbose = 0
-    return oracle

@@ -13,7 +13,7 @@ import os
 
 from tf_lbgap.experiment.calls import ConfigError
 from tf_lbgap.experiment.side_by_side import Direct
-from tf_lbgap.tuning import trials
+from tf_lbgap.search import trials
 
 _VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 
@@ -69,6 +69,6 @@ def _tuner(room, news=None):
             found = room.record(trial, outcomes)
             if found["status"] != "finished":
                 raise keras_tuner.errors.FailedTrialError(f"{found['status']}: {found['message']}")
-            return {room.search.objective: found["score"]}
+            return trials.metrics(found, room.search.objective)
 
     return Tuner(room.oracle, directory=str(room.output), project_name="keras_tuner")

@@ -6,9 +6,9 @@ import statistics
 
 from tf_lbgap.experiment.attempt import Failure, attempt, finished
 from tf_lbgap.experiment.files import read_json, write_json
-from tf_lbgap.tuning import hparams
-from tf_lbgap.tuning.objectives import OBJECTIVES
-from tf_lbgap.tuning.rates import momentum_of, rate_of
+from tf_lbgap.search import hparams
+from tf_lbgap.search.objectives import OBJECTIVES
+from tf_lbgap.search.rates import momentum_of, rate_of
 
 _KEPT = (
     "updates",
@@ -87,6 +87,16 @@ def record(name, values, arm, num_train, outcomes, objective):
         "seconds": sum(row["seconds_in_all"] for row in rows),
         "seeds": rows,
     }
+
+
+def metrics(found, objective):
+    """Return what Keras Tuner is told of a finished trial: the score, and its standard error if there are several seeds."""
+    from tf_lbgap.tuning.oracles import ERROR
+
+    told = {objective: found["score"]}
+    if found["score_deviation"] is not None:
+        told[objective + ERROR] = found["score_deviation"] / math.sqrt(len(found["seeds"]))
+    return told
 
 
 def settings(arm, num_train):

@@ -26,9 +26,9 @@ from tf_lbgap.experiment.calls import ConfigError, takes
 from tf_lbgap.experiment.checks import check_keys, count, positive, whole
 from tf_lbgap.experiment.config import ARM_KEYS, DEFAULTS
 from tf_lbgap.experiment.reading import read
-from tf_lbgap.tuning import space
-from tf_lbgap.tuning.objectives import MEASURED, OBJECTIVES
-from tf_lbgap.tuning.rates import check_noise_scale, with_rate
+from tf_lbgap.search import space
+from tf_lbgap.search.objectives import MEASURED, OBJECTIVES
+from tf_lbgap.search.rates import check_noise_scale, with_rate
 
 DATA_SEED = 1_000_003  # of the split whose test set the search never sees
 FRESH_SEED = 1_000  # the first of those that winners are trained with; trials have 0, 1, ...
@@ -88,6 +88,14 @@ class Search:
         values = dataclasses.asdict(self)
         content = values.pop("content")
         return {**{k: v for k, v in values.items() if v not in (None, {})}, **content}
+
+    def samples(self):
+        """Yield (dimension, value, values of a trial) for each choice, and for both ends of what has none; others are at their first."""
+        dimensions = self.dimensions
+        first = {d.name: d.low if d.values is None else d.labels[0] for d in dimensions}
+        for dimension in dimensions:
+            ends = (dimension.low, dimension.high) if dimension.values is None else dimension.labels
+            yield from ((dimension, value, {**first, dimension.name: value}) for value in ends)
 
     def values(self, trial_values, num_train):
         """Return the keys of an arm for values of Keras Tuner's.
@@ -206,7 +214,7 @@ def _check(search):
         )
     _check_tuner(search, dimensions)
     check_noise_scale(search.content)
-    _check_trials(search, dimensions)
+    _check_trials(search)
     _check_objective(search)
     for name, own in search.arms.items():
         for dimension in dimensions:
@@ -251,14 +259,14 @@ def _check_objective(search):
         raise ConfigError(f"objective: {search.objective}: needs measure: top_eigenvalue_examples above 0.")
 
 
-def _check_trials(search, dimensions):
-    """Raise if some value of some dimension makes no experiment; the others are at their first."""
-    first = {d.name: d.low if d.values is None else d.labels[0] for d in dimensions}
-    for dimension in dimensions:
-        ends = (dimension.low, dimension.high) if dimension.values is None else dimension.labels
-        for value in ends:
-            try:
-                search.trial("0", search.values({**first, dimension.name: value}, num_train=10**9))
-            except ConfigError as error:
-                told = str(error).replace("arms: 0: ", "")
-                raise ConfigError(f"{dimension.name}: {space.label(value)}: {told}") from error
+def _check_trials(search):
+    """Raise if some value of some dimension makes no experiment."""
+    for dimension, value, values in search.samples():
+        try:
+            search.trial("0", search.values(values, num_train=10**9))
+        except ConfigError as error:
+            told = str(error).replace("arms: 0: ", "")
+            is_told = told.startswith(dimension.name)
+            raise ConfigError(
+                told if is_told else f"{dimension.name}: {space.label(value)}: {told}"
+            ) from error

@@ -4,7 +4,9 @@ from tf_lbgap import scaling
 from tf_lbgap.experiment.calls import ConfigError, as_schedule, is_call
 from tf_lbgap.experiment.checks import positive
 from tf_lbgap.experiment.config import DEFAULTS
-from tf_lbgap.tuning.space import DIGITS, is_range
+from tf_lbgap.search.space import DIGITS, is_range
+
+_MOMENTS = 500  # of training, at which a schedule is looked at
 
 
 def with_rate(arm, num_train):
@@ -53,14 +55,14 @@ def first_batch_size(arm):
 
 
 def rate_of(arm):
-    """Return the learning rate of an arm, None if it is a schedule."""
-    for rate in (
-        arm.get("learning_rate"),
-        (arm.get("optimizer") or DEFAULTS["optimizer"]).get("learning_rate"),
-    ):
-        if rate is not None:
-            return None if is_call(rate) else float(rate)
-    return None
+    """Return the learning rate of an arm, of a schedule its highest; None if only Keras knows it."""
+    rate = arm.get("learning_rate")
+    if is_call(rate):
+        schedule, epochs = as_schedule(rate, "learning_rate"), arm.get("epochs") or 1
+        return max(float(schedule(epochs * i / _MOMENTS)) for i in range(_MOMENTS))
+    if rate is None:
+        rate = (arm.get("optimizer") or DEFAULTS["optimizer"]).get("learning_rate")
+    return float(rate) if isinstance(rate, (int, float)) else None
 
 
 def momentum_of(arm):

@@ -57,15 +57,6 @@ class Dimension:
             return copy.deepcopy(self.values[self.labels.index(given)])
         return min(self.values, key=lambda value: abs(value - given))  # float32 has been over it
 
-    def edge(self, value):
-        """Return "lowest" or "highest" if a number is at that end of the range, or within a twentieth of it; else None."""
-        if self.low is None or self.low == self.high:
-            return None
-        low, high, at = (math.log(v) if self.scale == "log" else v for v in (self.low, self.high, value))
-        share = (at - low) / (high - low)
-        reach = 0.05 if self.values is None else 1e-9
-        return "lowest" if share <= reach else "highest" if share >= 1 - reach else None
-
 
 def find(content, where=""):
     """Return the `Dimension`s of a configuration, in the order in which they stand.
