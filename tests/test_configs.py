@@ -5,11 +5,15 @@ import re
 
 import pytest
 
-from tf_lbgap import experiment
+import yaml
+
+from tf_lbgap import experiment, search
 
 FOLDER = pathlib.Path(__file__).parent.parent / "configs"
 FASHION = pathlib.Path("/usr/share/datasets/fashion-mnist")
 PATHS = sorted(FOLDER.rglob("*.yaml"))
+SEARCHES = [path for path in PATHS if "tuner" in yaml.safe_load(path.read_text())]
+EXPERIMENTS = [path for path in PATHS if path not in SEARCHES]
 PREPARED = {}
 
 
@@ -27,7 +31,20 @@ def test_config_begins_with_what_it_claims_and_costs(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SEARCHES, ids=lambda path: path.stem)
+def test_two_trials_of_a_search_and_what_it_is_compared_with_fit_two_updates(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    content = search.load(path).to_dict() | {"equal": "updates", "updates": 2, "objective": "validation_loss"}
+    content |= {"max_trials": 2, "seeds": 1, "fresh_seeds": 1, "output": "run", "measure": {"top_eigenvalue_examples": 0}}
+    found = search.run(search.from_dict(content))
+    assert [row["updates"] for trial in found["trials"] for row in trial["seeds"]] == [2, 2]
+    assert [(row["arm"], row["updates"]) for row in found["runs"]] == [
+        (arm, 2) for arm in (*content.get("arms", ()), *found["winners"])
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_each_arm_of_a_config_fits_two_updates(path, tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path)
     prepared = PREPARED.setdefault("fashion", tmp_path_factory.mktemp("tfds"))

@@ -321,9 +321,9 @@ def test_every_trial_is_a_session_in_the_tab_hparams():
             assert start.group_name == trial["trial"]
             assert {key: value.number_value for key, value in start.hparams.items()} == trial["values"]
             assert len(files) == 2
+            content = events.SummaryMetadata(metadata.SESSION_END_INFO_TAG).plugin_data.content
+            assert metadata.parse_session_end_info_plugin_data(content).status == 1, "SUCCESS"
             assert "lbgap/test_accuracy" in events.Tags()["tensors"]
-    events = EventAccumulator("runs/search/trials")
-    events.Reload()
     content = events.SummaryMetadata(metadata.EXPERIMENT_TAG).plugin_data.content
     experiment = metadata.parse_experiment_plugin_data(content)
     assert [info.name for info in experiment.hparam_infos] == ["batch_size", "learning_rate"]

@@ -134,7 +134,10 @@ def load(path, overrides=()):
     Raises:
         ConfigError: If the file is missing or says something that nobody understands.
     """
-    return from_dict(read(path, overrides, DEFAULTS), name=pathlib.Path(path).stem)
+    content = read(path, overrides, DEFAULTS)
+    if {"tuner", "objective", "max_trials"} & content.keys():
+        raise ConfigError(f"{path} is a search. Type  lbgap search {path}")
+    return from_dict(content, name=pathlib.Path(path).stem)
 
 
 def from_dict(content, name="experiment"):

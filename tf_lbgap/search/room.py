@@ -6,7 +6,7 @@ import yaml
 
 from tf_lbgap.experiment.calls import ConfigError
 from tf_lbgap.experiment.files import digest, read_json, write_csv, write_json, write_text
-from tf_lbgap.search import hparams, trials
+from tf_lbgap.search import trials
 from tf_lbgap.search.objectives import OBJECTIVES
 from tf_lbgap.search.space import label
 
@@ -40,13 +40,12 @@ class Room:
                 each.unlink()
         write_json(self.output / "identity.json", identity)
         write_text(self.output / "search.yaml", yaml.safe_dump(self.search.to_dict(), sort_keys=False))
-        hparams.write_experiment(self.output / "trials", self.search.dimensions)
 
     def piece(self, trial):
         """Return (key, arguments) of `trials.train` for a trial of Keras Tuner's."""
         name = trials.name_of(trial.trial_id)
         arm = self._arm(trial)
-        return (name, 0), (self.search.trial(name, arm), self._told(trial))
+        return (name, 0), (self.search.trial(name, arm), (self._told(trial), self.search.dimensions))
 
     def end(self, name, outcomes):
         """Note what a trial came to, tell Keras Tuner, and return its record."""

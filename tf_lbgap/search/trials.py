@@ -34,7 +34,7 @@ def train(key, experiment, about, news):
     Args:
         key: (name of the trial, first seed).
         experiment: Its `Experiment`.
-        about: Dict of the trial's values, for TensorBoard.
+        about: For TensorBoard, a pair: dict of the trial's values, and the search's `space.Dimension`s.
         news: What is told `("started", trial, seed)` and `("advanced", trial, seed, fraction, text)`.
 
     Returns:
@@ -49,7 +49,8 @@ def train(key, experiment, about, news):
         outcomes.append(row)
         if isinstance(row, Failure):
             break
-        hparams.write_session(pathlib.Path(experiment.output) / arm / str(seed), arm, about)
+        folder = pathlib.Path(experiment.output) / arm / str(seed)
+        hparams.write_session(folder, arm, *about, row["reached"])
         if not row["reached"]:
             break
     return outcomes
