@@ -246,6 +246,11 @@ def _check_tuner(search, dimensions):
 
 
 def _check_objective(search):
+    if search.content.get("strategy") in ("parameter_server", "multiworker"):
+        raise ConfigError(
+            f"strategy: {search.content['strategy']}: a trial trains on one machine. For several set Keras Tuner's variables, see "
+            "lbgap search --help."
+        )
     needs = OBJECTIVES[search.objective].needs
     equal = search.content["equal"]
     if equal == "tuned":
