@@ -14,6 +14,7 @@ _SUBPACKAGES = (
     "callbacks",
     "checkpoints",
     "claims",
+    "critical_batch_size",
     "curvature",
     "data",
     "experiment",
@@ -21,20 +22,27 @@ _SUBPACKAGES = (
     "growth",
     "landscape",
     "networks",
+    "pilot",
     "report",
     "scaling",
     "schedules",
+    "search",
     "sharpness",
     "strategy",
     "training",
+    "tuning",
 )
+
+_FUNCTIONS = {"advise": "pilot"}  # of a subpackage, and as short names of the package
 
 
 def __getattr__(name):
     if name in _SUBPACKAGES:
         return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(_SUBPACKAGES)}.")
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(f"{__name__}.{_FUNCTIONS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join((*_SUBPACKAGES, *_FUNCTIONS))}.")
 
 
 def __dir__():
-    return sorted([*globals(), *_SUBPACKAGES])
+    return sorted([*globals(), *_SUBPACKAGES, *_FUNCTIONS])
