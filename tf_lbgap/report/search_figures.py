@@ -111,17 +111,27 @@ def scores(results):
     means = scale * np.array([trial["score"] for trial in trials])
     spread = scale * np.array([trial["score_deviation"] or 0.0 for trial in trials])
     axis.errorbar(ranks, means, spread, fmt="_", color=colour, markersize=5, capsize=1.5, linewidth=0.8)
-    if drawing.is_wide(means):
+    if results["direction"] == "min" and drawing.is_wide(means):
         axis.set_yscale("log")
+    below = _leave_out_the_worst(axis, means, spread) if results["direction"] == "max" else 0
     drawing.plain_numbers(axis)
     lost = len(results["trials"]) - len(trials)
-    axis.set(
-        xlabel="trial, the best first" + (f" ({lost} more did not finish)" if lost else ""), ylabel=title
-    )
+    told = [f"{below} are below the panel"] * bool(below) + [f"{lost} more did not finish"] * bool(lost)
+    axis.set(xlabel="trial, the best first" + (f" ({'; '.join(told)})" if told else ""), ylabel=title)
     axis.set_xlim(0.4, len(trials) + 0.6)
     _whole_numbers(axis)
     axis.set_title(f"best: trial {trials[0]['trial']} ({_settings(trials[0])})", loc="left")
     return figure
+
+
+def _leave_out_the_worst(axis, means, spread):
+    """Let the axis end where the better half can be told apart; return how many means lie below."""
+    best, reach = means.max(), 4 * (means.max() - np.median(means)) + 2 * np.median(spread)
+    low, top = best - reach, (means + spread).max()
+    if reach <= 0 or low <= (means - spread).min():
+        return 0
+    axis.set_ylim(low, top + 0.05 * (top - low))
+    return int(np.sum(means < low))
 
 
 FIGURES = {"accuracy_map": accuracy_map, "steps_to_target": steps_to_target, "scores": scores}
