@@ -24,7 +24,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from tf_lbgap import experiment, search
 from tf_lbgap.claims import non_inferiority, summarize
 
-SIZES = [4, 8, 16, 32, 64, 128, 256]
+SIZES = [8, 16, 32, 64, 128, 256]
 RATES = {"range": [0.003, 1.0], "scale": "log", "num": 6}
 EPOCHS, TRIALS, SEEDS, FRESH, MARGIN = 12, 36, 3, 20, 0.005
 CONFIG = os.path.join(os.path.dirname(__file__), "..", "configs", "search.yaml")

@@ -39,7 +39,7 @@ def ran(tmp_path_factory):
 
 def test_it_prints_each_trial_the_best_the_winners_and_the_paths(ran):
     folder, first, _ = ran
-    assert first.returncode == 0, first.stderr
+    assert first.returncode == 0 and first.stderr == "", first.stderr
     lines = first.stdout.splitlines()
     results = json.loads((folder / "runs/tiny/results.json").read_text())
     assert lines[0] == "tiny: 2 seeds a trial, 80 training examples, grid"
@@ -79,7 +79,9 @@ def test_the_winners_are_an_experiment_that_can_be_run(ran):
 def test_a_second_time_it_trains_nothing_and_quiet_says_no_trial(ran):
     folder, first, again = ran
     assert again.returncode == 0, again.stderr
-    assert " trial 0" not in again.stdout and again.stdout.splitlines()[-1].startswith("every trial: tensorboard")
+    assert " trial 0" not in again.stdout and again.stdout.splitlines()[-1].startswith(
+        "every trial: tensorboard"
+    )
     assert "the best 6 of 6 trials" in again.stdout
     assert pathlib.Path(folder / "runs/tiny/trials.csv").read_text().count("\n") == 7
 
@@ -100,6 +102,17 @@ def test_a_mistake_is_one_line(ran, arguments, told, capsys, monkeypatch):
     assert cli.main(["search", *arguments]) == 2
     out, error = capsys.readouterr()
     assert out == "" and error.startswith("lbgap: ") and told in error and error.count("\n") == 1
+
+
+def test_a_mistake_is_told_before_tensorflow_is_imported(ran):
+    code = "import sys; from tf_lbgap.cli import main; main(sys.argv[1:]); print('tensorflow' in sys.modules)"
+    command = [sys.executable, "-c", code, "search", "tiny.yaml", "batch_size={choice: [0, 1]}"]
+    done = subprocess.run(command, cwd=ran[0], capture_output=True, text=True)
+    assert (
+        done.stderr
+        == "lbgap: batch_size: 0 must be a whole number of at least 1 or a schedule, {call: schedules.staircase, ...}.\n"
+    )
+    assert done.stdout == "False\n"
 
 
 def test_run_says_that_a_search_is_one(ran, capsys, monkeypatch):

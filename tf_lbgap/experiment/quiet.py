@@ -25,6 +25,12 @@ def import_tensorflow():
             raise
         if glob.glob("/dev/nvidia[0-9]*") and not found:
             _show(caught)
+    tf.get_logger().addFilter(_is_no_word_on_traces)
+
+
+def _is_no_word_on_traces(record):
+    """Drop TensorFlow's advice not to trace a function often: each arm traces its own, once, and TensorFlow takes them for one."""
+    return "triggered tf.function retracing" not in record.getMessage()
 
 
 @contextlib.contextmanager
