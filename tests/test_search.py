@@ -134,6 +134,15 @@ def test_finished_trials_are_not_trained_again_and_more_may_be_asked_for():
     assert heard.new == ["0000", "0001"] and heard.before == [], "another search"
 
 
+def test_a_trial_whose_record_is_lost_is_trained_again():
+    first, _ = searched()
+    for path in ("trial.json", "1/result.json"):
+        os.remove(f"runs/search/trials/0001/{path}")
+    again, heard = searched()
+    assert heard.new == ["0001"] and heard.started_seeds == [("0001", 1)]
+    assert timeless(again) == timeless(first)
+
+
 def test_again_begins_anew():
     searched({"max_trials": 2})
     _, heard = searched({"max_trials": 2}, again=True)
@@ -159,6 +168,9 @@ def test_hyperband_gives_large_batches_as_many_examples():
     for trial, count in zip(found["trials"], epochs, strict=True):
         assert [row["examples"] for row in trial["seeds"]] == [count * N], "whatever the batch"
     assert {trial["batch_size"] for trial in found["trials"]} == {10, 40}
+    (winner,) = found["winners"]
+    most = [trial for trial, count in zip(found["trials"], epochs, strict=True) if count == 4]
+    assert winner == max(most, key=lambda trial: trial["score"])["trial"], "of those that had all epochs"
 
 
 def test_winners_are_compared_with_what_is_known():

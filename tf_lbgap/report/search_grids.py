@@ -16,6 +16,7 @@ def trials_grid(results, objective):
     """
     best = ranked(results)[:MOST]
     names = [dimension["name"] for dimension in results["dimensions"]]
+    names += ["epochs"] if results.get("tuner") == "hyperband" else []
     unit = f" {objective.unit}" if objective.unit else ""
     title = f"{objective.title}{unit}".replace(" ", "\n", 1)
     rows = [
@@ -39,10 +40,15 @@ def trials_grid(results, objective):
 
 
 def ranked(results):
-    """Return the trials that finished, the best first."""
+    """Return the trials that finished, the best first; of Hyperband's those with more epochs before all others."""
     sign = -1 if results["direction"] == "max" else 1
-    scored = [trial for trial in results["trials"] if trial["score"] is not None]
-    return sorted(scored, key=lambda trial: sign * trial["score"])
+    scored = sorted(
+        (trial for trial in results["trials"] if trial["score"] is not None),
+        key=lambda trial: sign * trial["score"],
+    )
+    if results.get("tuner") == "hyperband":
+        scored.sort(key=lambda trial: -trial["values"]["epochs"])
+    return scored
 
 
 def edge_sentences(results):

@@ -27,6 +27,7 @@ class Room:
         self.num_train = _num_train(search)
         self.oracle = make_oracle(search)
         self.oracle.file = self.output / "oracle.json"
+        self._found = {}  # trial id -> record, of those that ended
 
     def begin(self, fresh=False):
         """Go on where an earlier search of the same configuration was, or begin anew; nobody else may write."""
@@ -34,6 +35,7 @@ class Room:
         was = read_json(self.output / "identity.json")
         if not fresh and was == identity and self.oracle.file.exists():
             self.oracle.reload()
+            self.oracle.run_again([trial_id for trial_id in self.ended() if self.found(trial_id) is None])
         else:
             self.oracle.file.unlink(missing_ok=True)
             for each in (self.output / "trials").glob("*/trial.json"):
@@ -79,13 +81,18 @@ class Room:
         return [t.trial_id for t in self.oracle.trials.values() if t.status in ("COMPLETED", "FAILED")]
 
     def found(self, trial_id):
-        """Return the record of a trial that has ended."""
-        return trials.read(self.search, trials.name_of(trial_id))
+        """Return the record of a trial that has ended; None if its file is gone."""
+        if self._found.get(trial_id) is None:
+            self._found[trial_id] = trials.read(self.search, trials.name_of(trial_id))
+        return self._found[trial_id]
 
     def best(self):
-        """Return the records of the finished trials, the best first."""
+        """Return the records of the finished trials, the best first; of Hyperband's those with the most epochs."""
         sign = -1 if OBJECTIVES[self.search.objective].direction == "max" else 1
         scored = [found for found in map(self.found, self.ended()) if found["score"] is not None]
+        if self.search.tuner["name"] == "hyperband":
+            most = max((found["values"]["epochs"] for found in scored), default=0)
+            scored = [found for found in scored if found["values"]["epochs"] == most]
         return sorted(scored, key=lambda found: sign * found["score"])
 
     def arm(self, name):
@@ -98,6 +105,7 @@ class Room:
         found = [self.found(trial_id) for trial_id in self.ended()]
         content = {
             "name": self.search.name,
+            "tuner": self.search.tuner["name"],
             "objective": self.search.objective,
             "direction": objective.direction,
             "equal": self.search.content["equal"],
@@ -128,10 +136,12 @@ class Room:
 
 
 def _num_train(search):
+    import keras
+
     from tf_lbgap.experiment.making import load_split
 
     data = {"call": "data.datasets.held_out", "split": search.data, "share": search.held_out}
-    return len(load_split(data, 0).y_train)
+    return len(keras.tree.flatten(load_split(data, 0).y_train)[0])
 
 
 def _described(dimension):

@@ -40,9 +40,14 @@ class InOneFile:
         self.trials = {trial.trial_id: trial for trial in trials}
         self.set_state(content["oracle"])
         # A trial is saved when it has ended, just before it is struck off the list of those that run.
-        running = [t for t in self.ongoing_trials.values() if t.status not in _FINAL]
-        self._retry_queue += [trial.trial_id for trial in reversed(running)]
+        self.run_again([t.trial_id for t in self.ongoing_trials.values() if t.status not in _FINAL])
         self.ongoing_trials = {}
+
+    def run_again(self, trial_ids):
+        """Give these trials out before any new one, in their order."""
+        for trial_id in trial_ids:
+            self.trials[trial_id].status = "RUNNING"
+        self._retry_queue += reversed(trial_ids)
 
     def _path(self):
         return pathlib.Path(self.file or self._get_oracle_fname())
