@@ -4,7 +4,6 @@ import pathlib
 import re
 
 import pytest
-
 import yaml
 
 from tf_lbgap import experiment, search
@@ -35,7 +34,13 @@ def test_config_begins_with_what_it_claims_and_costs(path):
 def test_two_trials_of_a_search_and_what_it_is_compared_with_fit_two_updates(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     content = search.load(path).to_dict() | {"equal": "updates", "updates": 2, "objective": "validation_loss"}
-    content |= {"max_trials": 2, "seeds": 1, "fresh_seeds": 1, "output": "run", "measure": {"top_eigenvalue_examples": 0}}
+    content |= {
+        "max_trials": 2,
+        "seeds": 1,
+        "fresh_seeds": 1,
+        "output": "run",
+        "measure": {"top_eigenvalue_examples": 0},
+    }
     found = search.run(search.from_dict(content))
     assert [row["updates"] for trial in found["trials"] for row in trial["seeds"]] == [2, 2]
     assert [(row["arm"], row["updates"]) for row in found["runs"]] == [

@@ -43,13 +43,25 @@ def test_a_trial_is_the_mean_of_its_seeds_with_their_deviation_and_the_best_one_
         assert [row["updates"] for row in trial["seeds"]] == [2 * N // size] * 2
     best = max(found["trials"], key=lambda trial: trial["score"])
     assert found["winners"] == [best["trial"]]
-    assert [(row["arm"], row["seed"]) for row in found["runs"]] == [(best["trial"], 1000), (best["trial"], 1001)]
-    assert [row["examples"] for row in found["runs"]] == [200, 200], "winners train on all of the training data"
+    assert [(row["arm"], row["seed"]) for row in found["runs"]] == [
+        (best["trial"], 1000),
+        (best["trial"], 1001),
+    ]
+    assert [row["examples"] for row in found["runs"]] == [200, 200], (
+        "winners train on all of the training data"
+    )
 
 
 def test_the_least_wins_where_less_is_better():
     found, _ = searched(
-        {"equal": "loss", "target_loss": 1.5, "epochs": 40, "objective": "updates", "max_trials": 3, "winners": 2}
+        {
+            "equal": "loss",
+            "target_loss": 1.5,
+            "epochs": 40,
+            "objective": "updates",
+            "max_trials": 3,
+            "winners": 2,
+        }
     )
     scored = sorted((t for t in found["trials"] if t["score"] is not None), key=lambda trial: trial["score"])
     assert len(scored) >= 2 and found["winners"] == [trial["trial"] for trial in scored[:2]]
@@ -76,7 +88,10 @@ def test_trials_that_diverge_or_raise_are_marked_and_the_search_goes_on():
         "max_trials": 9,
     }
     found, heard = searched(changes)
-    told = [(t["values"]["model.width"], t["values"]["learning_rate"], t["status"], t["message"]) for t in found["trials"]]
+    told = [
+        (t["values"]["model.width"], t["values"]["learning_rate"], t["status"], t["message"])
+        for t in found["trials"]
+    ]
     assert sorted(told, key=str) == sorted(
         [
             (13, 0.1, "failed", "RuntimeError: thirteen is not allowed"),
@@ -93,28 +108,50 @@ def test_trials_that_diverge_or_raise_are_marked_and_the_search_goes_on():
 
 
 def test_a_trial_that_misses_the_target_says_so():
-    changes = {"equal": "loss", "target_loss": 1.5, "epochs": 30, "tuner": "grid", "learning_rate": {"choice": [1e-6, 0.1]}}
+    changes = {
+        "equal": "loss",
+        "target_loss": 1.5,
+        "epochs": 30,
+        "tuner": "grid",
+        "learning_rate": {"choice": [1e-6, 0.1]},
+    }
     found, _ = searched({**changes, "batch_size": 10, "objective": "examples"})
-    assert [(t["status"], t["message"]) for t in found["trials"]] == [("missed the target", "seed 0"), ("finished", "")]
+    assert [(t["status"], t["message"]) for t in found["trials"]] == [
+        ("missed the target", "seed 0"),
+        ("finished", ""),
+    ]
 
 
 def test_a_search_in_which_nothing_finishes_says_why():
-    with pytest.raises(ConfigError, match=r"None of 2 trials finished, so there is no winner \(diverged: seed 0\)"):
+    with pytest.raises(
+        ConfigError, match=r"None of 2 trials finished, so there is no winner \(diverged: seed 0\)"
+    ):
         searched({"tuner": "grid", "learning_rate": {"choice": [1e20, 1e21]}, "batch_size": 10})
 
 
 def test_a_mistake_in_every_trial_ends_the_search_soon():
     users("broken", "def model(input_shape):\n    return 7\n")
-    with pytest.raises(ConfigError, match="The first 3 trials failed, the last so: model: broken:model must return"):
+    with pytest.raises(
+        ConfigError, match="The first 3 trials failed, the last so: model: broken:model must return"
+    ):
         searched({"model": {"call": "broken:model"}, "max_trials": 50})
 
 
 @pytest.mark.parametrize(
     "changes, told",
     [
-        ({"model": {"call": "networks.mlp", "activation": {"choice": ["relu", "tanh"]}, "width": 3}}, "no argument 'width'"),
-        ({"learning_rate": {"call": "schedules.cosine", "initial": {"choice": [0.1, 0.2]}}}, "missing .* 'epochs'"),
-        ({"arms": {"known": {"batch_size": 8, "learning_rate": {"call": "schedules.cosin"}}}}, "Did you mean 'cosine'"),
+        (
+            {"model": {"call": "networks.mlp", "activation": {"choice": ["relu", "tanh"]}, "width": 3}},
+            "no argument 'width'",
+        ),
+        (
+            {"learning_rate": {"call": "schedules.cosine", "initial": {"choice": [0.1, 0.2]}}},
+            "missing .* 'epochs'",
+        ),
+        (
+            {"arms": {"known": {"batch_size": 8, "learning_rate": {"call": "schedules.cosin"}}}},
+            "Did you mean 'cosine'",
+        ),
     ],
 )
 def test_what_can_be_told_before_a_trial_is_told_before(changes, told):
@@ -162,7 +199,9 @@ def test_side_by_side_gives_what_one_after_the_other_gives(tuner, max_trials):
 
 @pytest.mark.slow
 def test_hyperband_gives_large_batches_as_many_examples():
-    found, _ = searched({"tuner": {"name": "hyperband", "factor": 2}, "epochs": 4, "seeds": 1, "fresh_seeds": 1})
+    found, _ = searched(
+        {"tuner": {"name": "hyperband", "factor": 2}, "epochs": 4, "seeds": 1, "fresh_seeds": 1}
+    )
     epochs = [trial["values"]["epochs"] for trial in found["trials"]]
     assert set(epochs) == {1, 2, 4} and len(epochs) > 4
     for trial, count in zip(found["trials"], epochs, strict=True):
@@ -176,7 +215,9 @@ def test_hyperband_gives_large_batches_as_many_examples():
 def test_winners_are_compared_with_what_is_known():
     arms = {"known": {"batch_size": 10, "learning_rate": 0.1}}
     found, _ = searched({"arms": arms, "margin": 5, "winners": 2, "max_trials": 3})
-    assert [row["arm"] for row in found["runs"]] == [name for name in ("known", *found["winners"]) for _ in range(2)]
+    assert [row["arm"] for row in found["runs"]] == [
+        name for name in ("known", *found["winners"]) for _ in range(2)
+    ]
     from tf_lbgap import experiment
 
     final = experiment.load("runs/search/winners/config.yaml")
@@ -271,7 +312,9 @@ def test_a_grid_that_is_reloaded_goes_on_where_it_was():
         trial = oracle.create_trial("a")
         if trial.status == "STOPPED":
             break
-        seen.append((trial.hyperparameters.values["batch_size"], trial.hyperparameters.values["learning_rate"]))
+        seen.append(
+            (trial.hyperparameters.values["batch_size"], trial.hyperparameters.values["learning_rate"])
+        )
         oracle.update_trial(trial.trial_id, {"validation_accuracy": 0.5})
         trial.status = "COMPLETED"
         oracle.end_trial(trial)
@@ -283,7 +326,9 @@ def fed(scores, errors=None, failed=()):
     from tf_lbgap.search.oracle import make_oracle
     from tf_lbgap.tuning.oracles import ERROR
 
-    one = search.from_dict({**SEARCH, "batch_size": 10, "tuner": {"name": "bayesian", "num_initial_points": 2}, "max_trials": 50})
+    one = search.from_dict(
+        {**SEARCH, "batch_size": 10, "tuner": {"name": "bayesian", "num_initial_points": 2}, "max_trials": 50}
+    )
     oracle = make_oracle(one)
     oracle.file = pathlib.Path("oracle.json").absolute()
     for i, score in enumerate(scores):
@@ -352,18 +397,31 @@ def test_two_workers_and_a_chief_share_one_search_and_find_what_one_process_find
         port = free.getsockname()[1]
     command, processes = script(changes), {}
     for name in ("chief", "first", "second"):
-        variables = {"KERASTUNER_TUNER_ID": name, "KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(port)}
+        variables = {
+            "KERASTUNER_TUNER_ID": name,
+            "KERASTUNER_ORACLE_IP": "127.0.0.1",
+            "KERASTUNER_ORACLE_PORT": str(port),
+        }
         processes[name] = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **variables}
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **variables},
         )
     said = {name: process.communicate(timeout=240)[0] for name, process in processes.items()}
     assert [process.returncode for process in processes.values()] == [0, 0, 0], said
-    trained = {name: {line.split()[1] for line in text.splitlines() if line.startswith("started")} for name, text in said.items()}
+    trained = {
+        name: {line.split()[1] for line in text.splitlines() if line.startswith("started")}
+        for name, text in said.items()
+    }
     assert trained["first"] and trained["second"] and not trained["first"] & trained["second"]
     names = [trial["trial"] for trial in alone["trials"]]
     assert sorted(trained["first"] | trained["second"]) == names
     together = results()
-    assert timeless(together["trials"]) == timeless(alone["trials"]) and together["winners"] == alone["winners"]
+    assert (
+        timeless(together["trials"]) == timeless(alone["trials"]) and together["winners"] == alone["winners"]
+    )
     assert {trial["status"] for trial in together["trials"]} == {"finished", "diverged"}
 
 

@@ -67,7 +67,7 @@ def test_it_prints_each_trial_the_best_the_winners_and_the_paths(ran):
 def test_the_winners_are_an_experiment_that_can_be_run(ran):
     folder, first, _ = ran
     content = yaml.safe_load((folder / "runs/tiny/winners/config.yaml").read_text())
-    assert list(content["arms"])[0] == content["reference"] == "known" and content["margin"] == 90
+    assert next(iter(content["arms"])) == content["reference"] == "known" and content["margin"] == 90
     path = "runs/tiny/winners/config.yaml"
     assert f"the winners as an experiment: lbgap run {path}" in first.stdout.splitlines()
     from tf_lbgap import experiment
@@ -77,7 +77,7 @@ def test_the_winners_are_an_experiment_that_can_be_run(ran):
 
 
 def test_a_second_time_it_trains_nothing_and_quiet_says_no_trial(ran):
-    folder, first, again = ran
+    folder, _first, again = ran
     assert again.returncode == 0, again.stderr
     assert " trial 0" not in again.stdout and again.stdout.splitlines()[-1].startswith(
         "every trial: tensorboard"

@@ -13,7 +13,9 @@ SEARCH = {
     "learning_rate": {"range": [0.01, 1.0], "scale": "log"},
     "epochs": 4,
 }
-NOISE = {k: v for k, v in SEARCH.items() if k != "learning_rate"} | {"noise_scale": {"range": [0.1, 10.0], "scale": "log"}}
+NOISE = {k: v for k, v in SEARCH.items() if k != "learning_rate"} | {
+    "noise_scale": {"range": [0.1, 10.0], "scale": "log"}
+}
 
 
 def loaded(**changes):
@@ -23,14 +25,21 @@ def loaded(**changes):
 
 def test_dimensions_are_called_by_where_their_ranges_stand():
     content = {
-        "batch_size": {"call": "schedules.staircase", "initial": {"choice": [8, 16]}, "factor": 2, "milestones": [1]},
+        "batch_size": {
+            "call": "schedules.staircase",
+            "initial": {"choice": [8, 16]},
+            "factor": 2,
+            "milestones": [1],
+        },
         "optimizer": {"call": "keras.optimizers.SGD", "momentum": {"range": [0.0, 0.9], "num": 4}},
         "model": {"call": "networks.mlp", "widths": {"choice": [[64], [64, 64]]}},
     }
     found = space.find(content)
     assert [d.name for d in found] == ["batch_size.initial", "optimizer.momentum", "model.widths"]
     assert found[1].values == (0.0, 0.3, 0.6, 0.9) and found[2].labels == ("64", "64 x 64")
-    filled = space.fill(content, {"batch_size.initial": 8, "optimizer.momentum": 0.6, "model.widths": "64 x 64"})
+    filled = space.fill(
+        content, {"batch_size.initial": 8, "optimizer.momentum": 0.6, "model.widths": "64 x 64"}
+    )
     assert filled["batch_size"] == {**content["batch_size"], "initial": 8}
     assert filled["optimizer"]["momentum"] == 0.6 and filled["model"]["widths"] == [64, 64]
     assert content["model"]["widths"] == {"choice": [[64], [64, 64]]}, "the configuration itself stays"
@@ -71,13 +80,17 @@ def test_a_line_of_equal_noise_scale_is_a_search_over_batches_alone():
     found = search.from_dict({**NOISE, "noise_scale": 2.0})
     assert [d.name for d in found.dimensions] == ["batch_size"]
     rates = [found.values({"batch_size": size}, 800)["learning_rate"] for size in (16, 64)]
-    assert [scaling.noise_scale(r, b, 800, 0.9) for r, b in zip(rates, (16, 64), strict=True)] == pytest.approx([2, 2])
+    assert [
+        scaling.noise_scale(r, b, 800, 0.9) for r, b in zip(rates, (16, 64), strict=True)
+    ] == pytest.approx([2, 2])
 
 
 def test_schedules_are_values_and_hold_values():
     found = loaded(
         learning_rate={"call": "schedules.cosine", "initial": {"choice": [0.1, 0.2]}, "epochs": 4},
-        batch_size={"choice": [32, {"call": "schedules.staircase", "initial": 8, "factor": 4, "milestones": [2]}]},
+        batch_size={
+            "choice": [32, {"call": "schedules.staircase", "initial": 8, "factor": 4, "milestones": [2]}]
+        },
     )
     labels = found.dimensions[0].labels
     assert labels == ("32", "staircase(initial=8, factor=4, milestones=2)")
@@ -174,5 +187,9 @@ def test_a_batch_that_is_all_the_data_has_no_noise():
 
 
 def test_what_is_written_into_the_run_directory_can_be_read_again():
-    first = loaded(tuner={"name": "bayesian", "beta": 2.0}, margin=0.5, arms={"known": {"batch_size": 8, "learning_rate": 0.1}})
+    first = loaded(
+        tuner={"name": "bayesian", "beta": 2.0},
+        margin=0.5,
+        arms={"known": {"batch_size": 8, "learning_rate": 0.1}},
+    )
     assert search.from_dict(first.to_dict()) == first

@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+import typing
 
 import keras
 import keras_tuner
@@ -29,7 +30,7 @@ def build(hp):
 class Spy(keras.callbacks.Callback):
     """Notes what each `fit` did; a copy of it notes in the same place."""
 
-    fits = []
+    fits: typing.ClassVar = []
 
     def on_train_begin(self, logs=None):
         self.rates = []
@@ -59,7 +60,9 @@ def values_of(tuner):
 
 
 def test_each_trial_trains_with_its_batch_and_rate_and_a_copied_callback_harms_nobody():
-    found = searched(tuning.HyperModel(build, batch_size=[7, 30, 100], learning_rate=(0.01, 0.5)), max_trials=3)
+    found = searched(
+        tuning.HyperModel(build, batch_size=[7, 30, 100], learning_rate=(0.01, 0.5)), max_trials=3
+    )
     assert len(Spy.fits) == 3
     for values, fit in zip(values_of(found), Spy.fits, strict=True):
         assert fit.updates == 2 * math.ceil(100 / values["batch_size"])
@@ -70,7 +73,9 @@ def test_each_trial_trains_with_its_batch_and_rate_and_a_copied_callback_harms_n
 
 def test_along_a_noise_scale_the_rate_follows_the_batch():
     found = searched(
-        tuning.HyperModel(build, batch_size=[10, 50], noise_scale=0.8), tuner=tuning.GridSearch, max_trials=None
+        tuning.HyperModel(build, batch_size=[10, 50], noise_scale=0.8),
+        tuner=tuning.GridSearch,
+        max_trials=None,
     )
     assert [values["batch_size"] for values in values_of(found)] == [10, 50]
     for fit, size in zip(Spy.fits, (10, 50), strict=True):  # g = lr / (1 - m) (N / B - 1), m = 0.9, N = 100
@@ -83,7 +88,9 @@ def test_momentum_and_schedules_are_searched():
         batch_size=20,
         learning_rate=0.2,
         momentum=[0.0, 0.5],
-        rate_schedule={"halved": lambda rate, epochs: schedules.staircase(rate, factor=0.5, milestones=[epochs / 2])},
+        rate_schedule={
+            "halved": lambda rate, epochs: schedules.staircase(rate, factor=0.5, milestones=[epochs / 2])
+        },
         batch_schedule={
             "fixed": lambda size, epochs: schedules.constant(size),
             "grown": lambda size, epochs: schedules.staircase(size, factor=5, milestones=[epochs / 2]),
@@ -110,12 +117,16 @@ def test_seeds_are_those_of_a_loop_by_hand_and_their_deviation_is_kept():
         epochs.append(1 + int(np.argmax(history["val_accuracy"])))
     assert trial.score == pytest.approx(np.mean(finals))
     assert trial.metrics.get_best_value("val_accuracy_deviation") == pytest.approx(np.std(finals, ddof=1))
-    assert trial.metrics.get_best_value("val_accuracy_error") == pytest.approx(np.std(finals, ddof=1) / math.sqrt(3))
+    assert trial.metrics.get_best_value("val_accuracy_error") == pytest.approx(
+        np.std(finals, ddof=1) / math.sqrt(3)
+    )
     assert trial.metrics.get_best_value("updates") == pytest.approx(4 * np.mean(epochs)), "of the best epoch"
 
 
 def test_updates_examples_and_seconds_to_a_target_are_objectives():
-    hypermodel = tuning.HyperModel(build, batch_size=[10], learning_rate=[1e-6, 0.1], target={"val_accuracy": 0.6})
+    hypermodel = tuning.HyperModel(
+        build, batch_size=[10], learning_rate=[1e-6, 0.1], target={"val_accuracy": 0.6}
+    )
     objective = keras_tuner.Objective("updates_to_target", "min")
     found = searched(hypermodel, tuning.GridSearch, objective, epochs=30, max_trials=None)
     missed, reached = found.oracle.trials.values()
@@ -135,7 +146,9 @@ def test_sharpness_is_an_objective():
     found = searched(hypermodel, objective=keras_tuner.Objective("top_eigenvalue", "min"), max_trials=1)
     (trial,) = found.oracle.trials.values()
     model = Spy.fits[0].model
-    expected = curvature.top_eigenpairs(curvature.HessianOperator(model, model.loss, sample), k=1, seed=0).values[0]
+    expected = curvature.top_eigenpairs(
+        curvature.HessianOperator(model, model.loss, sample), k=1, seed=0
+    ).values[0]
     assert trial.score == pytest.approx(expected, rel=1e-2)
 
 
@@ -153,7 +166,10 @@ def test_trials_that_raise_or_diverge_do_not_end_the_search():
         for v, t in zip(values_of(found), found.oracle.trials.values(), strict=True)
     }
     assert statuses[0.1, "good"] == "COMPLETED"
-    assert all(status == "FAILED" for key, status in statuses.items() if key != (0.1, "good")) and len(statuses) > 2
+    assert (
+        all(status == "FAILED" for key, status in statuses.items() if key != (0.1, "good"))
+        and len(statuses) > 2
+    )
 
 
 def test_a_script_that_runs_again_goes_on():
@@ -178,7 +194,11 @@ def test_hyperband_counts_in_epochs_of_all_the_data():
 
 def test_a_stock_tuner_takes_the_hypermodel_too():
     made = keras_tuner.RandomSearch(
-        tuning.HyperModel(build, batch_size=[7, 100]), "val_accuracy", max_trials=2, directory="tuned", project_name="stock"
+        tuning.HyperModel(build, batch_size=[7, 100]),
+        "val_accuracy",
+        max_trials=2,
+        directory="tuned",
+        project_name="stock",
     )
     made.search(X, Y, epochs=1, validation_data=VALIDATION, callbacks=[Spy()], verbose=0)
     assert sorted(fit.updates for fit in Spy.fits) == [1, 15]
@@ -196,7 +216,10 @@ def test_models_are_built_under_a_strategy_by_name():
         ({"batch_size": (8, 64)}, "which sizes? Pass a list"),
         ({"batch_size": []}, "batch_size=[] holds no value"),
         ({"batch_size": 8, "learning_rate": (1.0, 0.1)}, "a pair (low, high) of positive numbers"),
-        ({"batch_size": 8, "learning_rate": 0.1, "noise_scale": 1.0}, "pass one of learning_rate and noise_scale"),
+        (
+            {"batch_size": 8, "learning_rate": 0.1, "noise_scale": 1.0},
+            "pass one of learning_rate and noise_scale",
+        ),
         ({"batch_size": 8, "rate_schedule": {"a": schedules.constant}}, "needs a rate to begin with"),
         ({"batch_size": 8, "target": {}}, "should name one metric"),
     ],

@@ -41,7 +41,9 @@ def __getattr__(name):
         return importlib.import_module(f"{__name__}.{name}")
     if name in _FUNCTIONS:
         return getattr(importlib.import_module(f"{__name__}.{_FUNCTIONS[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join((*_SUBPACKAGES, *_FUNCTIONS))}.")
+    raise AttributeError(
+        f"module {__name__!r} has no attribute {name!r}; it has {', '.join((*_SUBPACKAGES, *_FUNCTIONS))}."
+    )
 
 
 def __dir__():

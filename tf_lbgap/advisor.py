@@ -18,6 +18,7 @@ import math
 
 import numpy as np
 
+BEYOND = 8  # the largest batch worth a look, in noise scales: more examples hardly save an update there
 _STEPS = 4000  # of the integrals over training; their error is below 1e-6
 
 

@@ -119,14 +119,25 @@ def _parser():
         "and a batch that grows would take on so many devices, updates, examples, seconds, from numbers alone: a throughput curve, "
         "the gradient noise scale, and a run that is known to reach the target.",
     )
-    advise.add_argument("config", nargs="?", metavar="CONFIG", help="YAML file, such as configs/quickstart.yaml")
+    advise.add_argument(
+        "config", nargs="?", metavar="CONFIG", help="YAML file, such as configs/quickstart.yaml"
+    )
     advise.add_argument(
         "overrides", nargs="*", metavar="key=value", help="such as target_loss=0.1 or data.num_train=5000"
     )
     advise.add_argument("--budget", type=_above_zero, metavar="SECONDS", help="with CONFIG, 60 by default")
+    advise.add_argument(
+        "--branched",
+        type=_ascending,
+        metavar="E,...",
+        help="with CONFIG, in place of the advice: the critical batch size by branched training after so many epochs, such as 0,1,5",
+    )
     advise.add_argument("--arm", metavar="NAME", help="with CONFIG, its reference by default")
     advise.add_argument(
-        "--target-loss", type=_above_zero, metavar="X", help="training loss to reach, the arm's own by default"
+        "--target-loss",
+        type=_above_zero,
+        metavar="X",
+        help="training loss to reach, the arm's own by default",
     )
     advise.add_argument(
         "--output",
@@ -149,9 +160,7 @@ def _parser():
         metavar="A[:B]",
         help="gradient noise scale in examples, or at the beginning and at the end, such as 200:5000",
     )
-    advise.add_argument(
-        "--updates", type=_above_zero, metavar="S", help="updates of the known run"
-    )
+    advise.add_argument("--updates", type=_above_zero, metavar="S", help="updates of the known run")
     advise.add_argument("--batch-size", type=_positive, metavar="B", help="its batch, examples")
     advise.add_argument("--gradient-bytes", type=_above_zero, metavar="G", help="4 per weight in float32")
     advise.add_argument(
@@ -193,6 +202,14 @@ def _count(text):
     if not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
     return int(text)
+
+
+def _ascending(text):
+    """Return whole numbers, the least first."""
+    numbers = [_count(part) for part in text.split(",")]
+    if numbers != sorted(set(numbers)):
+        raise argparse.ArgumentTypeError(f"{text!r} are not whole numbers that ascend, such as 0,1,5")
+    return numbers
 
 
 def _positive(text):
@@ -297,13 +314,14 @@ def _report(options):
 def _advise(options):
     from rich.console import Console
 
-    from tf_lbgap import advice, advised
+    from tf_lbgap import advice
 
-    advised.check_options(options)
+    advice.check_options(options)
     if options.config is not None:
-        return advised.run(options, Console(highlight=False, markup=False, emoji=False))
+        command = advice.run if options.branched is None else advice.run_branched
+        return command(options, Console(highlight=False, markup=False, emoji=False))
     try:
-        table, sentences = advice.advise(
+        table, sentences = advice.on_paper(
             {
                 "throughput": options.throughput,
                 "devices": options.devices,

@@ -13,7 +13,9 @@ def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("search")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        results, _ = searched({"measure": {"top_eigenvalue_examples": 20, "validation_examples": 20}, "max_trials": 2})
+        results, _ = searched(
+            {"measure": {"top_eigenvalue_examples": 20, "validation_examples": 20}, "max_trials": 2}
+        )
     return folder, results
 
 
@@ -28,12 +30,19 @@ def test_every_trial_is_in_the_tab_and_in_hparams(found, load_fast):
         assert sorted(run["run"] for run in runs) == [f"{name}/{seed}" for name in trials for seed in (0, 1)]
         for run in runs:
             tags = {tag["tag"] for tag in run["tags"]}
-            assert {"sharpness/top_eigenvalue", "curvature/eigenvalues", "generalization/test_accuracy"} <= tags
+            assert {
+                "sharpness/top_eigenvalue",
+                "curvature/eigenvalues",
+                "generalization/test_accuracy",
+            } <= tags
             row = trials[run["group"]]["seeds"][int(run["seed"])]
             accuracy = tensorboard.series(run["run"], "generalization/test_accuracy")["values"][0][-1]
             assert accuracy == pytest.approx(row["validation_accuracy"])
         asked = {"allowedStatuses": ["STATUS_SUCCESS"], "startIndex": 0, "sliceSize": 10}
-        average = {"aggregationType": "AGGREGATION_AVG", "aggregationMetric": {"group": "", "tag": "lbgap/test_accuracy"}}
+        average = {
+            "aggregationType": "AGGREGATION_AVG",
+            "aggregationMetric": {"group": "", "tag": "lbgap/test_accuracy"},
+        }
         groups = tensorboard.post(HPARAMS + "session_groups", **asked, **average)["sessionGroups"]
         assert sorted(group["name"] for group in groups) == list(trials)
         for group in groups:

@@ -91,7 +91,15 @@ def _score(trial, objective):
 def short_name(name):
     """Return what a dimension is called in a heading: `optimizer.momentum` is the momentum, `learning_rate.initial` the rate."""
     first, _, rest = name.partition(".")
-    return name if not rest else rest if first in ("optimizer", "model") else first if rest == "initial" else name
+    return (
+        name
+        if not rest
+        else rest
+        if first in ("optimizer", "model")
+        else first
+        if rest == "initial"
+        else name
+    )
 
 
 def _cell(value):

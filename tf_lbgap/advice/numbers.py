@@ -1,13 +1,11 @@
-"""The advisor's numbers as a table and sentences, for the command line."""
+"""Advice from numbers alone, as a table and sentences."""
 
 from rich.table import Table
 
 from tf_lbgap import advisor
 
-BEYOND = 8  # the largest batch looked at, in noise scales: more examples hardly save an update there
 
-
-def advise(machine, training, largest=None):
+def on_paper(machine, training, largest=None):
     """Return a table of plans, and sentences on the best of them.
 
     Args:
@@ -20,7 +18,7 @@ def advise(machine, training, largest=None):
     """
     machine, training = advisor.Machine(**machine), advisor.Training(**training)
     smallest = min(training.batch_size, machine.devices)
-    top = largest or max(BEYOND * max(training.noise_scale), 2 * training.batch_size, machine.devices)
+    top = largest or max(advisor.BEYOND * max(training.noise_scale), 2 * training.batch_size, machine.devices)
     sizes = [size for size in advisor.ladder(machine, smallest, top) if 4 * size >= training.batch_size]
     plans = [advisor.fixed(training, machine, size) for size in sizes]
     best = min(plans, key=lambda plan: plan.seconds)
