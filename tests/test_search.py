@@ -180,6 +180,28 @@ def test_a_trial_whose_record_is_lost_is_trained_again():
     assert timeless(again) == timeless(first)
 
 
+@pytest.mark.slow
+def test_the_architecture_is_searched_with_the_batch():
+    model = {
+        "call": "networks.mlp",
+        "widths": {"choice": [[8], [8, 8]]},
+        "normalization": {"choice": [None, "batch", "layer"]},
+        "activation": "tanh",
+    }
+    found, _ = searched({"model": model, "learning_rate": 0.1, "batch_size": 40, "tuner": "grid", "max_trials": 9, "seeds": 1})
+    told = {(t["values"]["model.widths"], t["values"]["model.normalization"]): t for t in found["trials"]}
+    assert {status for status in (t["status"] for t in found["trials"])} == {"finished"}
+    assert set(told) == {(widths, kind) for widths in ("8", "8 x 8") for kind in ("none", "batch", "layer")}
+    import h5py
+
+    for (widths, kind), trial in told.items():
+        with h5py.File(f"runs/search/trials/{trial['trial']}/0/model.weights.h5") as file:
+            layers = [name.rstrip("_0123456789") for name in file["layers"]]
+        hidden = widths.count("8")
+        assert layers.count("dense") == hidden + 1
+        assert layers.count(f"{kind}_normalization") == (0 if kind == "none" else hidden)
+
+
 def test_again_begins_anew():
     searched({"max_trials": 2})
     _, heard = searched({"max_trials": 2}, again=True)

@@ -31,7 +31,7 @@ def ran(tmp_path_factory):
     """Return the folder, and what a search printed that was typed in it; once on two jobs, then again."""
     folder = tmp_path_factory.mktemp("typed")
     (folder / "tiny.yaml").write_text(SEARCH)
-    command = [sys.executable, "-m", "tf_lbgap", "search", "tiny.yaml", "max_trials=6"]
+    command = [sys.executable, "-m", "tf_lbgap", "search", "tiny.yaml", "max_trials=9"]
     first = subprocess.run([*command, "--jobs", "2"], cwd=folder, capture_output=True, text=True)
     again = subprocess.run([*command, "--quiet"], cwd=folder, capture_output=True, text=True)
     return folder, first, again

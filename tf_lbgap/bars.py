@@ -83,7 +83,7 @@ class TrialBars:
         self._say(
             f"{search.name}: {search.seeds} seeds a trial, {num_train:,} training examples, {search.tuner['name']}"
         )
-        self._title, self._of = search.objective.replace("_", " "), search.max_trials
+        self._title, self._of = search.objective.replace("_", " "), search.num_trials
 
     def started(self, trial, seed):
         self._seeds.started(trial, seed)

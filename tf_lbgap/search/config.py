@@ -19,6 +19,7 @@ a range searches over (noise scale, batch), a number along a line of equal noise
 
 import copy
 import dataclasses
+import math
 import pathlib
 
 from tf_lbgap import experiment
@@ -77,6 +78,13 @@ class Search:
     def dimensions(self):
         """The `space.Dimension`s."""
         return space.find({k: v for k, v in self.content.items() if k not in ("equal", "measure")})
+
+    @property
+    def num_trials(self):
+        """How many trials there will be at most; None if Hyperband decides."""
+        if self.tuner["name"] != "grid":
+            return self.max_trials
+        return min(self.max_trials, math.prod(len(dimension.values) for dimension in self.dimensions))
 
     @property
     def identity(self):
