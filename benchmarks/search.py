@@ -15,7 +15,9 @@ point (one-sided, 5 %).
 """
 
 import argparse
+import json
 import os
+import pathlib
 import tempfile
 import time
 
@@ -106,6 +108,16 @@ def of_keras_tuner(output):
     return arm(values["batch_size"], values["learning_rate"]), seconds, len(tuner.oracle.trials)
 
 
+def once(output, name, work):
+    """Return what the work returned, in this call or an earlier one with the same output: its seconds are measured once."""
+    path = pathlib.Path(output) / f"{name}.json"
+    if not path.exists():
+        result = work()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result))
+    return json.loads(path.read_text())
+
+
 def arm(size, rate):
     return {
         "batch_size": size,
@@ -116,9 +128,8 @@ def arm(size, rate):
 def judge(arms, output, jobs):
     """Train the arms on fresh seeds; return the rows."""
     loaded = search.load(CONFIG, [f"output={output}", "arms={}", f"fresh_seeds={FRESH}"])
-    shared = {
-        key: value for key, value in loaded.content.items() if key not in ("batch_size", "learning_rate")
-    }
+    apart = ("batch_size", "learning_rate", "equal", "measure")
+    shared = {key: value for key, value in loaded.content.items() if key not in apart}
     final = loaded.final({name: {**shared, **keys} for name, keys in arms.items()})
     return experiment.run(final, jobs=jobs)
 
@@ -134,13 +145,13 @@ def main():
     options = parser.parse_args()
     output = options.output or tempfile.mkdtemp()
     paths = {name: os.path.join(output, name) for name in ("search", "one", "grid", "judged")}
-    ours, seconds, _ = of_ours(paths["search"], options.jobs)
-    grid, _, _ = of_ours(
-        paths["grid"], options.jobs, tuner="grid",
-        learning_rate=f"{{call: schedules.cosine, epochs: {EPOCHS}, initial: {RATES}}}",
-    )  # fmt: skip
-    one, seconds_of_one, trials = of_ours(paths["one"], 1, search_seed=1)
-    plain, seconds_of_plain, trials_of_plain = of_keras_tuner(output)
+    grid_rates = f"{{call: schedules.cosine, epochs: {EPOCHS}, initial: {RATES}}}"
+    ours, seconds, _ = once(output, "search", lambda: of_ours(paths["search"], options.jobs))
+    grid, _, _ = once(
+        output, "grid", lambda: of_ours(paths["grid"], options.jobs, tuner="grid", learning_rate=grid_rates)
+    )
+    one, seconds_of_one, trials = once(output, "one", lambda: of_ours(paths["one"], 1, search_seed=1))
+    plain, seconds_of_plain, trials_of_plain = once(output, "plain", lambda: of_keras_tuner(output))
     arms = {"grid": grid, "search": ours, "one_process": one, "keras_tuner": plain, "default": arm(32, 0.01)}
     rows = judge(arms, paths["judged"], options.jobs)
     found = {
