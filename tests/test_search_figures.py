@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tf_lbgap import critical_batch_size, scaling
-from tf_lbgap.report import drawing, search_figures
+from tf_lbgap.report import drawing, search_figures, search_map, search_steps
 
 NUM_TRAIN = 1000
 
@@ -237,14 +237,14 @@ def test_with_fewer_than_three_sizes_to_fit_there_is_no_curve():
 def test_a_range_that_the_search_tells_decides_what_its_edges_are():
     wide = {"name": "learning_rate", "values": None, "low": 0.001, "high": 10.0, "scale": "log"}
     found = steps(best_at=2, dimensions=[wide])
-    assert not any(search_figures.is_at_edge(each, found) for each in found["trials"])
+    assert not any(search_steps.is_at_edge(each, found) for each in found["trials"])
     found = steps(best_at=2, dimensions=[{**wide, "high": 0.42}])
-    assert [search_figures.is_at_edge(each, found) for each in found["trials"][:3]] == [False, False, True]
+    assert [search_steps.is_at_edge(each, found) for each in found["trials"][:3]] == [False, False, True]
 
 
 def test_a_single_rate_has_no_edge():
     found = results(*[trial("0", size, 0.1, updates=(100,)) for size in (8, 16)], equal="loss")
-    assert not any(search_figures.is_at_edge(each, found) for each in found["trials"])
+    assert not any(search_steps.is_at_edge(each, found) for each in found["trials"])
 
 
 def test_a_wrong_curve_and_open_intervals_are_told():
@@ -299,7 +299,7 @@ def test_every_figure_has_a_name():
 
 @pytest.mark.parametrize("low, high", [(3, 2000), (3, 5), (1e-3, 1e6), (10, 10)])
 def test_noise_levels_lie_between(low, high):
-    levels = search_figures.noise_levels(low, high)
+    levels = search_map.noise_levels(low, high)
     assert 1 <= len(levels) <= 6 and all(0.9 * low <= level <= 1.1 * high for level in levels)
     assert len(levels) == 1 or all(
         math.log10(level) == pytest.approx(round(math.log10(level))) for level in levels
