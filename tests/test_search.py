@@ -160,6 +160,17 @@ def test_what_can_be_told_before_a_trial_is_told_before(changes, told):
     assert not os.path.exists("runs/search/oracle.json")
 
 
+def test_accuracy_of_what_has_no_classes_is_refused():
+    code = """
+    def data(seed):
+        x = np.random.default_rng(seed).normal(size=(40, 3)).astype("float32")
+        return (x[:30], x[:30, 0]), (x[30:], x[30:, 0])
+    """
+    users("regressed", code)
+    with pytest.raises(ConfigError, match="the targets are no classes. Type objective=validation_loss"):
+        searched({"data": {"call": "regressed:data"}})
+
+
 def test_finished_trials_are_not_trained_again_and_more_may_be_asked_for():
     first, _ = searched()
     again, heard = searched()

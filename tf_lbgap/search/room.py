@@ -138,10 +138,15 @@ class Room:
 def _num_train(search):
     import keras
 
-    from tf_lbgap.experiment.making import load_split
+    from tf_lbgap.experiment.making import is_classification, load_split
 
     data = {"call": "data.datasets.held_out", "split": search.data, "share": search.held_out}
-    return len(keras.tree.flatten(load_split(data, 0).y_train)[0])
+    split = load_split(data, 0)
+    if search.objective == "validation_accuracy" and not is_classification(split):
+        raise ConfigError(
+            "objective: validation_accuracy: the targets are no classes. Type objective=validation_loss."
+        )
+    return len(keras.tree.flatten(split.y_train)[0])
 
 
 def _described(dimension):
