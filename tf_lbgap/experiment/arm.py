@@ -23,10 +23,9 @@ from tf_lbgap.experiment.evaluation import Evaluation
 from tf_lbgap.experiment.events import write_results
 from tf_lbgap.experiment.files import CHECKPOINTS, write_json
 from tf_lbgap.experiment.making import (
-    check_logits,
     first_examples,
-    is_classification,
     load_split,
+    make_compiled_model,
     make_model,
     strategy_of,
 )
@@ -145,19 +144,10 @@ class Arm:
             self._model.optimizer.learning_rate = rate
 
     def _compile(self, split, seed):
-        config = self.config
-        fresh = make_model(config["model"], split, seed)
-        self.loss = make(config["loss"])
-        check_logits(fresh, self.loss, first_examples(split.x_train, split.y_train, 100)[0])
+        fresh = make_compiled_model(self.config, split, seed)
+        self.loss = fresh.loss
         self._evaluation = Evaluation(fresh, self.loss)
         self._subject = None
-        fresh.compile(
-            make(config["optimizer"]),
-            self.loss,
-            metrics=["accuracy"] if is_classification(split) else [],
-            jit_compile=config["jit_compile"],
-            steps_per_execution=config["steps_per_execution"],
-        )
         fresh.optimizer.build(fresh.trainable_variables)
         self._untouched = [variable.numpy() for variable in fresh.optimizer.variables]
         TimedSteps.install(fresh, lambda: self._clock)

@@ -36,6 +36,20 @@ def make_model(config, split, seed):
     return model
 
 
+def make_compiled_model(config, split, seed):
+    """Return the compiled model of a seed, from the keys of an arm."""
+    model, loss = make_model(config["model"], split, seed), make(config["loss"])
+    check_logits(model, loss, first_examples(split.x_train, split.y_train, 100)[0])
+    model.compile(
+        make(config["optimizer"]),
+        loss,
+        metrics=["accuracy"] if is_classification(split) else [],
+        jit_compile=config["jit_compile"],
+        steps_per_execution=config["steps_per_execution"],
+    )
+    return model
+
+
 def check_logits(model, loss, x):
     """Raise if a cross-entropy takes probabilities for logits, or logits for probabilities: it would not tell."""
     from_logits = getattr(loss, "from_logits", None)

@@ -5,15 +5,8 @@ import math
 import keras
 
 from tf_lbgap import callbacks, data, schedules
-from tf_lbgap.experiment.calls import ConfigError, as_schedule, is_call, make, make_function, mistakes
-from tf_lbgap.experiment.making import (
-    check_logits,
-    first_examples,
-    is_classification,
-    load_split,
-    make_model,
-    strategy_of,
-)
+from tf_lbgap.experiment.calls import ConfigError, as_schedule, is_call, make_function, mistakes
+from tf_lbgap.experiment.making import load_split, make_compiled_model, strategy_of
 from tf_lbgap.pilot.advising import advise
 from tf_lbgap.pilot.branched import branched_training
 from tf_lbgap.pilot.noise import NoisePoints
@@ -99,24 +92,11 @@ def _made(arm, seed):
     """Return the split, the compiled model and the stream of an arm."""
     split = load_split(arm["data"], seed)
     with strategy_of(arm).scope():
-        model = _compiled(arm, split, seed)
+        model = make_compiled_model(arm, split, seed)
     rate = arm["learning_rate"]
     if rate is not None and not is_call(rate):
         model.optimizer.learning_rate = rate
     return split, model, _batches(arm, split, seed)
-
-
-def _compiled(arm, split, seed):
-    model, loss = make_model(arm["model"], split, seed), make(arm["loss"])
-    check_logits(model, loss, first_examples(split.x_train, split.y_train, 100)[0])
-    model.compile(
-        make(arm["optimizer"]),
-        loss,
-        metrics=["accuracy"] if is_classification(split) else [],
-        jit_compile=arm["jit_compile"],
-        steps_per_execution=arm["steps_per_execution"],
-    )
-    return model
 
 
 def _batches(arm, split, seed):
