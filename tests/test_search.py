@@ -199,7 +199,9 @@ def test_the_architecture_is_searched_with_the_batch():
         "normalization": {"choice": [None, "batch", "layer"]},
         "activation": "tanh",
     }
-    found, _ = searched({"model": model, "learning_rate": 0.1, "batch_size": 40, "tuner": "grid", "max_trials": 9, "seeds": 1})
+    found, _ = searched(
+        {"model": model, "learning_rate": 0.1, "batch_size": 40, "tuner": "grid", "max_trials": 9, "seeds": 1}
+    )
     told = {(t["values"]["model.widths"], t["values"]["model.normalization"]): t for t in found["trials"]}
     assert {status for status in (t["status"] for t in found["trials"])} == {"finished"}
     assert set(told) == {(widths, kind) for widths in ("8", "8 x 8") for kind in ("none", "batch", "layer")}
@@ -456,6 +458,22 @@ def test_two_workers_and_a_chief_share_one_search_and_find_what_one_process_find
         timeless(together["trials"]) == timeless(alone["trials"]) and together["winners"] == alone["winners"]
     )
     assert {trial["status"] for trial in together["trials"]} == {"finished", "diverged"}
+
+
+@pytest.mark.parametrize(
+    "name, options, told",
+    [("chief", {"jobs": 2}, "--jobs: is for one"), ("first", {"again": True}, "to the chief alone")],
+)
+def test_what_does_nothing_among_several_processes_is_refused(name, options, told, monkeypatch):
+    variables = {
+        "KERASTUNER_TUNER_ID": name,
+        "KERASTUNER_ORACLE_IP": "127.0.0.1",
+        "KERASTUNER_ORACLE_PORT": "1",
+    }
+    for key, value in variables.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(ConfigError, match=told):
+        searched(**options)
 
 
 def test_a_variable_of_keras_tuner_that_is_not_set_is_named(monkeypatch):

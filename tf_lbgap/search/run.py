@@ -47,6 +47,8 @@ def run(search, *, jobs=1, again=False, listen=None):
     """
     listen = listen or _Silent()
     has_workers = workers.are_asked_for()
+    if has_workers:
+        workers.check(jobs, again)
     if has_workers and not workers.is_chief():
         import_tensorflow()
         room = Room(search)

@@ -34,6 +34,16 @@ def are_asked_for():
     return True
 
 
+def check(jobs, again):
+    """Raise for options that do nothing in one process of several."""
+    if jobs > 1:
+        raise ConfigError(
+            "--jobs: is for one machine. Start as many workers instead, each with its own KERASTUNER_TUNER_ID."
+        )
+    if again and not is_chief():
+        raise ConfigError("--again: give it to the chief alone.")
+
+
 def is_chief():
     """Return whether this process chooses the trials."""
     return "chief" in os.environ["KERASTUNER_TUNER_ID"]
