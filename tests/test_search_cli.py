@@ -26,6 +26,13 @@ arms:
 """
 
 
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """Be in a folder with the file of a search."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(SEARCH)
+
+
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     """Return the folder, and what a search printed that was typed in it; once on two jobs, then again."""
@@ -37,6 +44,7 @@ def ran(tmp_path_factory):
     return folder, first, again
 
 
+@pytest.mark.slow
 def test_it_prints_each_trial_the_best_the_winners_and_the_paths(ran):
     folder, first, _ = ran
     assert first.returncode == 0 and first.stderr == "", first.stderr
@@ -64,6 +72,7 @@ def test_it_prints_each_trial_the_best_the_winners_and_the_paths(ran):
     assert {"runs/tiny/results.json", "runs/tiny/figures/accuracy_map.svg"} <= set(lines)
 
 
+@pytest.mark.slow
 def test_the_winners_are_an_experiment_that_can_be_run(ran):
     folder, first, _ = ran
     content = yaml.safe_load((folder / "runs/tiny/winners/config.yaml").read_text())
@@ -76,6 +85,7 @@ def test_the_winners_are_an_experiment_that_can_be_run(ran):
     assert [*loaded.seed_numbers] == [1000, 1001, 1002]
 
 
+@pytest.mark.slow
 def test_a_second_time_it_trains_nothing_and_quiet_says_no_trial(ran):
     folder, _first, again = ran
     assert again.returncode == 0, again.stderr
@@ -95,19 +105,18 @@ def test_a_second_time_it_trains_nothing_and_quiet_says_no_trial(ran):
         (["tiny.yaml", "seeds"], "'seeds' is not of the form key=value"),
     ],
 )
-def test_a_mistake_is_one_line(ran, arguments, told, capsys, monkeypatch):
+def test_a_mistake_is_one_line(tiny, arguments, told, capsys):
     from tf_lbgap import cli
 
-    monkeypatch.chdir(ran[0])
     assert cli.main(["search", *arguments]) == 2
     out, error = capsys.readouterr()
     assert out == "" and error.startswith("lbgap: ") and told in error and error.count("\n") == 1
 
 
-def test_a_mistake_is_told_before_tensorflow_is_imported(ran):
+def test_a_mistake_is_told_before_tensorflow_is_imported(tiny):
     code = "import sys; from tf_lbgap.cli import main; main(sys.argv[1:]); print('tensorflow' in sys.modules)"
     command = [sys.executable, "-c", code, "search", "tiny.yaml", "batch_size={choice: [0, 1]}"]
-    done = subprocess.run(command, cwd=ran[0], capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert (
         done.stderr
         == "lbgap: batch_size: 0 must be a whole number of at least 1 or a schedule, {call: schedules.staircase, ...}.\n"
@@ -115,10 +124,9 @@ def test_a_mistake_is_told_before_tensorflow_is_imported(ran):
     assert done.stdout == "False\n"
 
 
-def test_run_says_that_a_search_is_one(ran, capsys, monkeypatch):
+def test_run_says_that_a_search_is_one(tiny, capsys):
     from tf_lbgap import cli
 
-    monkeypatch.chdir(ran[0])
     pathlib.Path("plain.yaml").write_text(SEARCH.partition("arms:")[0])
     assert cli.main(["run", "plain.yaml"]) == 2
     assert capsys.readouterr().err == "lbgap: plain.yaml is a search. Type  lbgap search plain.yaml\n"

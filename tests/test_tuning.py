@@ -182,6 +182,7 @@ def test_a_script_that_runs_again_goes_on():
     assert len(json.loads(pathlib.Path("tuned/a/oracle.json").read_text())["trials"]) == 3
 
 
+@pytest.mark.slow
 def test_hyperband_counts_in_epochs_of_all_the_data():
     hypermodel = tuning.HyperModel(build, batch_size=[10, 50])
     made = tuning.Hyperband(
@@ -192,6 +193,7 @@ def test_hyperband_counts_in_epochs_of_all_the_data():
         assert fit.updates == values["tuner/epochs"] * 100 // values["batch_size"], "and each trains anew"
 
 
+@pytest.mark.slow
 def test_a_stock_tuner_takes_the_hypermodel_too():
     made = keras_tuner.RandomSearch(
         tuning.HyperModel(build, batch_size=[7, 100]),

@@ -52,6 +52,7 @@ def test_a_trial_is_the_mean_of_its_seeds_with_their_deviation_and_the_best_one_
     )
 
 
+@pytest.mark.slow
 def test_the_least_wins_where_less_is_better():
     found, _ = searched(
         {
@@ -215,6 +216,7 @@ def test_the_architecture_is_searched_with_the_batch():
         assert layers.count(f"{kind}_normalization") == (0 if kind == "none" else hidden)
 
 
+@pytest.mark.slow
 def test_again_begins_anew():
     searched({"max_trials": 2})
     _, heard = searched({"max_trials": 2}, again=True)
@@ -247,6 +249,7 @@ def test_hyperband_gives_large_batches_as_many_examples():
     assert winner == max(most, key=lambda trial: trial["score"])["trial"], "of those that had all epochs"
 
 
+@pytest.mark.slow
 def test_winners_are_compared_with_what_is_known():
     arms = {"known": {"batch_size": 10, "learning_rate": 0.1}}
     found, _ = searched({"arms": arms, "margin": 5, "winners": 2, "max_trials": 3})
