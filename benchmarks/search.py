@@ -151,8 +151,18 @@ def main():
         output, "grid", lambda: of_ours(paths["grid"], options.jobs, tuner="grid", learning_rate=grid_rates)
     )
     one, seconds_of_one, trials = once(output, "one", lambda: of_ours(paths["one"], 1, search_seed=1))
+    shape = f"{{call: schedules.cosine, epochs: {EPOCHS}, initial: 1.0}}"
+    noise, seconds_of_noise, trials_of_noise = once(
+        output,
+        "noise",
+        lambda: of_ours(
+            os.path.join(output, "noise"), 1, search_seed=1, learning_rate=shape,
+            noise_scale="{range: [0.1, 100.0], scale: log}",
+        ),
+    )  # fmt: skip
     plain, seconds_of_plain, trials_of_plain = once(output, "plain", lambda: of_keras_tuner(output))
-    arms = {"grid": grid, "search": ours, "one_process": one, "keras_tuner": plain, "default": arm(32, 0.01)}
+    arms = {"grid": grid, "search": ours, "one_process": one, "noise_scale": noise, "keras_tuner": plain}
+    arms["default"] = arm(32, 0.01)
     rows = judge(arms, paths["judged"], options.jobs)
     found = {
         name: summarize([100 * row["test_accuracy"] for row in rows if row["arm"] == name]) for name in arms
@@ -161,11 +171,12 @@ def main():
     for name, keys in arms.items():
         print(f"  {name:12} {found[name].mean:6.2f} ± {found[name].standard_error:.2f} %   {told(keys)}")
     print("\nfor a point above the default                      seconds   trials")
-    for name, spent, count in (
-        ("lbgap search, one process", seconds_of_one, trials),
-        ("Keras Tuner, batch and rate independently", seconds_of_plain, trials_of_plain),
+    for key, name, spent, count in (
+        ("one_process", "lbgap search, batch and rate", seconds_of_one, trials),
+        ("noise_scale", "lbgap search, batch and noise scale", seconds_of_noise, trials_of_noise),
+        ("keras_tuner", "Keras Tuner, batch and rate independently", seconds_of_plain, trials_of_plain),
     ):
-        points = found["one_process" if "lbgap" in name else "keras_tuner"].mean - found["default"].mean
+        points = found[key].mean - found["default"].mean
         print(f"  {name:46} {spent / points:8.1f} {count / points:8.1f}")
     tests = {test.arm: test for test in non_inferiority(rows, "grid", MARGIN)}
     test = tests["search"]

@@ -76,6 +76,18 @@ def test_a_noise_scale_gives_the_rate_whose_noise_scale_it_is(scale, size, momen
     assert scaling.noise_scale(arm["learning_rate"], size, 797, momentum) == pytest.approx(scale, rel=1e-5)
 
 
+def test_a_schedule_of_the_rate_is_multiplied_by_what_the_noise_scale_gives():
+    from tf_lbgap.experiment.calls import make
+    from tf_lbgap.search.rates import rate_of
+
+    shape = {"call": "schedules.cosine", "initial": 1.0, "epochs": 4}
+    found = search.from_dict({**NOISE, "noise_scale": 2.0, "learning_rate": shape})
+    arm = found.values({"batch_size": 16}, 800)
+    rate = make(arm["learning_rate"])
+    assert scaling.noise_scale(rate(0.0), 16, 800, 0.9) == pytest.approx(2, rel=1e-5)
+    assert rate(2.0) == pytest.approx(rate(0.0) / 2) and rate_of(arm) == pytest.approx(rate(0.0))
+
+
 def test_a_line_of_equal_noise_scale_is_a_search_over_batches_alone():
     found = search.from_dict({**NOISE, "noise_scale": 2.0})
     assert [d.name for d in found.dimensions] == ["batch_size"]
@@ -159,7 +171,7 @@ def test_hyperband_counts_epochs_which_are_examples():
         ({"max_trials": 0}, "max_trials: 0 must be a whole number"),
         ({"arms": {"known": {"batch_size": 32}}}, "arms: known: learning_rate is searched: give learning_rate a value"),
         ({"epochs": None}, "needs epochs"),
-        ({"noise_scale": 2.0}, "noise_scale: gives the learning rate. Leave out learning_rate"),
+        ({"noise_scale": 2.0}, "noise_scale: gives the learning rate. Leave out learning_rate, or give a schedule"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_understood_is_one_line_that_says_what_to_type(changes, told):
@@ -171,6 +183,11 @@ def test_what_cannot_be_understood_is_one_line_that_says_what_to_type(changes, t
 @pytest.mark.parametrize(
     "changes, told",
     [
+        (
+            {"arms": {"known": {"batch_size": 8}}},
+            "arms: known: noise_scale is searched: give learning_rate a value",
+        ),
+        ({"arms": {"known": {"batch_size": 8}}, "noise_scale": 2.0}, "give learning_rate a value"),
         ({"optimizer": {"call": "keras.optimizers.Adam"}}, "is one of SGD, not of keras.optimizers.Adam"),
         ({"noise_scale": -1.0}, "noise_scale: -1.0 must be a positive number or a range"),
     ],

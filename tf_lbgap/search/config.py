@@ -14,7 +14,8 @@ seeds: 3
 ```
 
 With `noise_scale` in the place of `learning_rate` the rate follows from Smith and Le's noise scale g = lr / (1 - m) (N / B - 1):
-a range searches over (noise scale, batch), a number along a line of equal noise scale.
+a range searches over (noise scale, batch), a number along a line of equal noise scale. A `learning_rate` beside it is a schedule by which the
+rate is multiplied.
 """
 
 import copy
@@ -229,14 +230,18 @@ def _check(search):
     _check_trials(search)
     _check_objective(search)
     for name, own in search.arms.items():
-        for dimension in dimensions:
-            key = dimension.name.partition(".")[0]
-            if (
-                isinstance(own, dict)
-                and key not in own
-                and not (key == "noise_scale" and "learning_rate" in own)
-            ):
-                raise ConfigError(f"arms: {name}: {dimension.name} is searched: give {key} a value.")
+        _check_known(name, own, search)
+
+
+def _check_known(name, own, search):
+    """Raise if what winners are compared with lacks a value for what is searched."""
+    searched = {dimension.name: dimension.name.partition(".")[0] for dimension in search.dimensions}
+    if search.content.get("noise_scale") is not None:
+        searched.pop("noise_scale", None)
+        searched["noise_scale"] = "learning_rate"
+    for dimension, key in searched.items():
+        if isinstance(own, dict) and key not in own:
+            raise ConfigError(f"arms: {name}: {dimension} is searched: give {key} a value.")
 
 
 def _check_tuner(search, dimensions):

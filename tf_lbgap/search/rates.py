@@ -12,6 +12,8 @@ _MOMENTS = 500  # of training, at which a schedule is looked at
 def with_rate(arm, num_train):
     """Return the keys of an arm with `learning_rate` in the place of `noise_scale`, if that is there.
 
+    A schedule of the rate is multiplied by it: its values are shares of the rate that the noise scale gives.
+
     Args:
         arm: Dict without ranges.
         num_train: N, the training examples.
@@ -29,7 +31,10 @@ def with_rate(arm, num_train):
             f"noise_scale: a batch of {size} of {num_train} training examples has no noise. Search over smaller batches."
         )
     rate = scaling.learning_rate_for_noise_scale(scale, size, num_train, momentum_of(arm))
-    return {**arm, "learning_rate": float(f"{rate:.{DIGITS}g}")}
+    rate, shape = float(f"{rate:.{DIGITS}g}"), arm.get("learning_rate")
+    if shape is not None:
+        return {**arm, "learning_rate": {"call": "schedules.scaled", "schedule": shape, "factor": rate}}
+    return {**arm, "learning_rate": rate}
 
 
 def check_noise_scale(content):
@@ -39,8 +44,12 @@ def check_noise_scale(content):
         return
     if not is_range(scale):
         positive(scale, "noise_scale", "or a range")
-    if content.get("learning_rate") is not None:
-        raise ConfigError("noise_scale: gives the learning rate. Leave out learning_rate.")
+    rate = content.get("learning_rate")
+    if rate is not None and not is_call(rate):
+        raise ConfigError(
+            "noise_scale: gives the learning rate. Leave out learning_rate, or give a schedule that begins at 1, by which it is "
+            "multiplied."
+        )
     call = str(content.get("optimizer", DEFAULTS["optimizer"]).get("call"))
     if call.startswith("keras.optimizers.") and not call.endswith(".SGD"):
         raise ConfigError(
