@@ -227,6 +227,14 @@ def test_a_users_own_data_and_model_with_batch_normalization(tmp_path, capsys):
         (["tiny.yaml", "--output", "advice.txt"], "--output: 'advice.txt' should end in .yaml"),
         (["tiny.yaml", "--output", "tiny.yaml/a.yaml"], "cannot be written"),
         (
+            ["tiny.yaml", "--largest", "64"],
+            "With tiny.yaml, --largest is for --devices above 1. Leave it out.",
+        ),
+        (
+            ["tiny.yaml", "--branched", "0", "--devices", "2"],
+            "--branched measures on this device: leave out --devices.",
+        ),
+        (
             ["tiny.yaml", "--branched", "0", "--budget", "9"],
             "--branched measures, and advises nothing: leave out --budget",
         ),

@@ -179,8 +179,11 @@ def test_finished_trials_are_not_trained_again_and_more_may_be_asked_for():
     assert timeless(again) == timeless(first)
     more, heard = searched({"max_trials": 4})
     assert heard.new == ["0003"] and timeless(more["trials"][:3]) == timeless(first["trials"])
-    _, heard = searched({"max_trials": 2, "epochs": 1})
-    assert heard.new == ["0000", "0001"] and heard.before == [], "another search"
+    with pytest.raises(
+        ConfigError, match=r"another search is in 'runs/search'. Type output=DIRECTORY, or --again"
+    ):
+        searched({"epochs": 1})
+    assert timeless(results()["trials"]) == timeless(more["trials"]), "and it is left alone"
 
 
 def test_a_trial_whose_record_is_lost_is_trained_again():
@@ -218,9 +221,37 @@ def test_the_architecture_is_searched_with_the_batch():
 
 @pytest.mark.slow
 def test_again_begins_anew():
-    searched({"max_trials": 2})
-    _, heard = searched({"max_trials": 2}, again=True)
+    searched({"max_trials": 3})
+    _, heard = searched({"max_trials": 2, "epochs": 1}, again=True)
     assert len(heard.started_seeds) == 4
+    assert sorted(os.listdir("runs/search/trials")) == ["0000", "0001"], "nothing of the other search is left"
+
+
+def test_a_batch_without_noise_is_told_before_a_trial():
+    changes = {
+        "batch_size": {"choice": [10, N]},
+        "noise_scale": {"range": [0.1, 3.0], "scale": "log"},
+        "learning_rate": None,
+    }
+    with pytest.raises(
+        ConfigError,
+        match=f"batch_size: {N}: noise_scale: a batch of {N} of {N} training examples has no noise",
+    ):
+        searched(changes)
+    assert not os.path.exists("runs/search/oracle.json")
+
+
+def test_the_table_keeps_which_schedule_a_trial_had():
+    from tf_lbgap.search.room import _flat
+
+    found = {
+        "trial": "0",
+        "values": {"batch_size": "staircase(initial=8)"},
+        "batch_size": None,
+        "score": 1.0,
+        "seeds": [{}],
+    }
+    assert _flat(found) == {"trial": "0", "batch_size": "staircase(initial=8)", "score": 1.0, "seeds": 1}
 
 
 @pytest.mark.slow

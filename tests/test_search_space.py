@@ -166,6 +166,20 @@ def test_hyperband_counts_epochs_which_are_examples():
         ({"objective": "updates"}, "needs equal: loss and target_loss"),
         ({"objective": "sharpness", "measure": {"top_eigenvalue_examples": 0}}, "top_eigenvalue_examples above 0"),
         ({"equal": "tuned", "learning_rates": [0.1, 0.2]}, "equal: tuned"),
+        ({"data": {"call": "data.datasets.digits", "num_train": {"choice": [100, 200]}}}, "data: cannot vary"),
+        ({"data": {"choice": [{"call": "data.datasets.digits"}, {"call": "a:b"}]}}, "data"),
+        ({"arms": "known"}, "arms: 'known' must name what winners are compared with"),
+        ({"arms": {"known": 3}}, "arms: known: must hold keys such as batch_size, not 3"),
+        ({"arms": {"known": {"batch_size": 8, "learning_rate": 0.1, "data": {}}}}, "have the same data. Leave it out"),
+        ({"arms": {"known": {"batch_size": "8", "learning_rate": 0.1}}}, "arms: known: batch_size: '8' must be a whole number"),
+        ({"reference": "known"}, "reference: 'known' is not one of arms"),
+        ({"margin": "half"}, "margin: 'half' must be a positive number"),
+        ({"output": ""}, "output: '' must be a text"),
+        ({"tuner": {"name": "hyperband", "factor": "x"}}, "tuner: hyperband: factor: 'x' must be a whole number"),
+        ({"tuner": {"name": "hyperband", "factor": 1}}, "factor: 1 must be at least 2"),
+        ({"tuner": {"name": "hyperband", "max_epochs": 9}}, "'max_epochs' in tuner: hyperband is not a key"),
+        ({"tuner": {"name": "bayesian", "alpha": "x"}}, "tuner: bayesian: alpha: 'x' must be a positive number"),
+        ({"tuner": "hyperband", "max_trials": 7}, "max_trials: tuner: hyperband: chooses how many"),
         ({"strategy": "multiworker"}, "a trial trains on one machine"),
         ({"held_out": 1.5}, "held_out: 1.5"),
         ({"max_trials": 0}, "max_trials: 0 must be a whole number"),
@@ -188,6 +202,11 @@ def test_what_cannot_be_understood_is_one_line_that_says_what_to_type(changes, t
             "arms: known: noise_scale is searched: give learning_rate a value",
         ),
         ({"arms": {"known": {"batch_size": 8}}, "noise_scale": 2.0}, "give learning_rate a value"),
+        (
+            {"learning_rate": {"call": "schedules.cosine", "initial": 0.1, "epochs": 4}},
+            "a schedule is a shape whose largest value is 1, but it is 0.1",
+        ),
+        ({"optimizer": "sgd"}, "optimizer: 'sgd' must be a call"),
         ({"optimizer": {"call": "keras.optimizers.Adam"}}, "is one of SGD, not of keras.optimizers.Adam"),
         ({"noise_scale": -1.0}, "noise_scale: -1.0 must be a positive number or a range"),
     ],
@@ -195,6 +214,24 @@ def test_what_cannot_be_understood_is_one_line_that_says_what_to_type(changes, t
 def test_a_noise_scale_that_means_nothing_is_refused(changes, told):
     with pytest.raises(ConfigError, match=told):
         search.from_dict({**NOISE, **changes})
+
+
+def test_a_grid_is_all_combinations_unless_fewer_are_asked_for():
+    grid = {"tuner": "grid", "learning_rate": {"range": [0.01, 1.0], "scale": "log", "num": 40}}
+    assert loaded(**grid).num_trials == 80 and loaded(**grid, max_trials=7).num_trials == 7
+    assert loaded().num_trials == 30
+
+
+def test_only_sgd_has_the_noise_scale():
+    from tf_lbgap.search.trials import settings
+
+    sgd = {
+        "batch_size": 16,
+        "learning_rate": 0.1,
+        "optimizer": {"call": "keras.optimizers.SGD", "momentum": 0.9},
+    }
+    assert settings(sgd, 800)["noise_scale"] == pytest.approx(0.1 / 0.1 * (800 / 16 - 1))
+    assert settings({**sgd, "optimizer": {"call": "keras.optimizers.Adam"}}, 800)["noise_scale"] is None
 
 
 def test_a_batch_that_is_all_the_data_has_no_noise():

@@ -127,8 +127,7 @@ def test_updates_examples_and_seconds_to_a_target_are_objectives():
     hypermodel = tuning.HyperModel(
         build, batch_size=[10], learning_rate=[1e-6, 0.1], target={"val_accuracy": 0.6}
     )
-    objective = keras_tuner.Objective("updates_to_target", "min")
-    found = searched(hypermodel, tuning.GridSearch, objective, epochs=30, max_trials=None)
+    found = searched(hypermodel, tuning.GridSearch, "updates_to_target", epochs=30, max_trials=None)
     missed, reached = found.oracle.trials.values()
     assert missed.status == "FAILED" and "Missed the target: val_accuracy is" in missed.message
     epochs = len(Spy.fits[1].rates) // 10
@@ -230,6 +229,46 @@ def test_ranges_that_mean_nothing_are_refused(options, told):
     with pytest.raises(ValueError) as caught:
         tuning.HyperModel(build, **options)
     assert told in str(caught.value)
+
+
+def test_a_search_of_nothing_but_exceptions_ends_after_three():
+    hypermodel = tuning.HyperModel(build, batch_size=[8, 9, 10, 11, 12])
+    made = tuning.RandomSearch(
+        hypermodel,
+        keras_tuner.Objective("val_acuracy", "max"),
+        max_trials=5,
+        directory="tuned",
+        project_name="typo",
+    )
+    with pytest.raises(RuntimeError, match="The first 3 trials failed, the last so: KeyError: 'val_acuracy'"):
+        made.search(X, Y, epochs=1, validation_data=VALIDATION, verbose=0)
+    assert made.get_best_hyperparameters() == [], "no score, no best"
+
+
+def test_the_noise_scale_is_of_sgd_and_a_stream_is_not_split():
+    def with_adam(hp):
+        model = build(hp)
+        model.compile(keras.optimizers.Adam(), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+    made = tuning.RandomSearch(
+        tuning.HyperModel(with_adam, batch_size=[8], noise_scale=1.0),
+        "val_accuracy",
+        max_trials=1,
+        directory="tuned",
+        project_name="d",
+    )
+    with pytest.raises(keras_tuner.errors.FatalValueError, match="is one of SGD, not of Adam"):
+        made.search(X, Y, verbose=0)
+    made = tuning.RandomSearch(
+        tuning.HyperModel(build, batch_size=[8]),
+        "val_accuracy",
+        max_trials=1,
+        directory="tuned",
+        project_name="e",
+    )
+    with pytest.raises(keras_tuner.errors.FatalValueError, match="a stream cannot be split"):
+        made.search(X, Y, validation_split=0.2, verbose=0)
 
 
 def test_what_is_wrong_with_every_trial_ends_the_search():

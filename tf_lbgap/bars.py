@@ -83,6 +83,8 @@ class TrialBars:
         self._say(
             f"{search.name}: {search.seeds} seeds a trial, {num_train:,} training examples, {search.tuner['name']}"
         )
+        if search.tuner["name"] == "grid" and search.num_trials < search.num_combinations:
+            self._say(f"max_trials: the first {search.num_trials} of {search.num_combinations} combinations")
         self._title, self._of = search.objective.replace("_", " "), search.num_trials
 
     def started(self, trial, seed):

@@ -163,10 +163,8 @@ def _parser():
     advise.add_argument("--updates", type=_above_zero, metavar="S", help="updates of the known run")
     advise.add_argument("--batch-size", type=_positive, metavar="B", help="its batch, examples")
     advise.add_argument("--gradient-bytes", type=_above_zero, metavar="G", help="4 per weight in float32")
-    advise.add_argument(
-        "--bandwidth", type=_above_zero, default=10e9, metavar="W", help="bytes/s between devices"
-    )
-    advise.add_argument("--latency", type=_above_zero, default=1e-5, metavar="T", help="seconds per message")
+    advise.add_argument("--bandwidth", type=_above_zero, metavar="W", help="bytes/s between devices")
+    advise.add_argument("--latency", type=_above_zero, metavar="T", help="seconds per message")
     advise.add_argument(
         "--largest-share", type=_positive, metavar="B", help="most examples of a device at a time"
     )
@@ -326,8 +324,8 @@ def _advise(options):
                 "throughput": options.throughput,
                 "devices": options.devices,
                 "gradient_bytes": options.gradient_bytes or 0.0,
-                "bandwidth": options.bandwidth,
-                "latency": options.latency,
+                "bandwidth": options.bandwidth or advice.BANDWIDTH,
+                "latency": options.latency or advice.LATENCY,
                 "largest_share": options.largest_share,
             },
             {

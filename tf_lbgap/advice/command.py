@@ -17,7 +17,9 @@ from tf_lbgap.experiment.files import write_json
 MEASURED = ("throughput", "noise_scale", "updates", "batch_size")  # what is given as numbers without a CONFIG
 OF_AN_ADVICE = ("budget", "target_loss", "output")
 OF_A_CONFIG = (*OF_AN_ADVICE, "arm", "branched")
+OF_DEVICES = ("gradient_bytes", "bandwidth", "latency", "largest_share", "largest")
 BUDGET = 60.0
+BANDWIDTH, LATENCY = 10e9, 1e-5  # of messages between devices, if nobody says: bytes per second, seconds
 
 
 def check_options(options):
@@ -27,6 +29,13 @@ def check_options(options):
         raise ConfigError(
             f"With {options.config}, {_flags(given)} {'is' if len(given) == 1 else 'are'} measured. Leave it out."
         )
+    of_devices = [name for name in OF_DEVICES if getattr(options, name) is not None]
+    if options.config is not None and options.devices == 1 and of_devices:
+        raise ConfigError(
+            f"With {options.config}, {_flags(of_devices)} is for --devices above 1. Leave it out."
+        )
+    if options.branched is not None and options.devices > 1:
+        raise ConfigError("--branched measures on this device: leave out --devices.")
     useless = [name for name in OF_AN_ADVICE if getattr(options, name) is not None]
     if options.branched is not None and useless:
         raise ConfigError(f"--branched measures, and advises nothing: leave out {_flags(useless)}.")
@@ -103,8 +112,8 @@ def predicted_on_devices(found, options):
         "throughput": {size.batch_size: size.examples_per_second for size in found.sizes},
         "devices": options.devices,
         "gradient_bytes": options.gradient_bytes or 4.0 * found.num_weights,
-        "bandwidth": options.bandwidth,
-        "latency": options.latency,
+        "bandwidth": options.bandwidth or BANDWIDTH,
+        "latency": options.latency or LATENCY,
         "largest_share": options.largest_share,
     }
     training = {

@@ -24,8 +24,8 @@ import math
 import pathlib
 
 from tf_lbgap import experiment
-from tf_lbgap.experiment.calls import ConfigError, takes
-from tf_lbgap.experiment.checks import check_keys, count, positive, whole
+from tf_lbgap.experiment.calls import ConfigError, nearest, takes
+from tf_lbgap.experiment.checks import check_keys, count, positive, text, whole
 from tf_lbgap.experiment.config import ARM_KEYS, DEFAULTS
 from tf_lbgap.experiment.reading import read
 from tf_lbgap.search import space
@@ -33,19 +33,20 @@ from tf_lbgap.search.objectives import MEASURED, OBJECTIVES
 from tf_lbgap.search.rates import check_noise_scale, with_rate
 
 DATA_SEED = 1_000_003  # of the split whose test set the search never sees
+MAX_TRIALS = 30  # of random and Bayesian searches, if nobody says
 FRESH_SEED = 1_000  # the first of those that winners are trained with; trials have 0, 1, ...
 
 TUNERS = {
     "random": (),
     "grid": (),
     "bayesian": ("num_initial_points", "alpha", "beta"),
-    "hyperband": ("max_epochs", "factor", "hyperband_iterations"),
+    "hyperband": ("factor", "hyperband_iterations"),
 }
 """Names of `tuner:`, and what else of Keras Tuner's oracle of that name may be set."""
 
 _KEYS = {
     "tuner": "random",
-    "max_trials": 30,
+    "max_trials": None,
     "objective": "validation_accuracy",
     "held_out": 0.2,
     "winners": 1,
@@ -85,7 +86,12 @@ class Search:
         """How many trials there will be at most; None if Hyperband decides."""
         if self.tuner["name"] != "grid":
             return self.max_trials
-        return min(self.max_trials, math.prod(len(dimension.values) for dimension in self.dimensions))
+        return min(self.max_trials or math.inf, self.num_combinations)
+
+    @property
+    def num_combinations(self):
+        """How many points a grid has."""
+        return math.prod(len(dimension.values) for dimension in self.dimensions)
 
     @property
     def identity(self):
@@ -181,14 +187,14 @@ def from_dict(content, name="search"):
     content = copy.deepcopy(content)
     check_keys(content, ARM_KEYS | set(_KEYS) | set(_OF_EXPERIMENT), "the file")
     content.setdefault("equal", "epochs")
-    name = str(content.get("name", name))
+    name = text(content.get("name", name), "name")
     settings = {key: content.get(key, default) for key, default in _KEYS.items()}
     tuner = _tuner(settings["tuner"])
     search = Search(
         name=name,
-        output=str(content.get("output", pathlib.Path("runs") / name)),
+        output=text(content.get("output", str(pathlib.Path("runs") / name)), "output"),
         tuner=tuner,
-        max_trials=None if tuner["name"] == "hyperband" else whole(settings["max_trials"], "max_trials"),
+        max_trials=_max_trials(settings["max_trials"], tuner["name"]),
         objective=settings["objective"],
         seeds=whole(content.get("seeds", 3), "seeds"),
         held_out=positive(settings["held_out"], "held_out", "below 1, such as 0.2"),
@@ -204,12 +210,28 @@ def from_dict(content, name="search"):
     return search
 
 
+def _max_trials(value, tuner):
+    if tuner == "hyperband":
+        if value is not None:
+            raise ConfigError("max_trials: tuner: hyperband: chooses how many, by epochs. Leave it out.")
+        return None
+    if value is None:
+        return None if tuner == "grid" else MAX_TRIALS
+    return whole(value, "max_trials")
+
+
 def _tuner(value):
     given = {"name": value} if isinstance(value, str) else value
     if not isinstance(given, dict) or given.get("name") not in TUNERS:
         told = given.get("name") if isinstance(given, dict) else given
         raise ConfigError(f"tuner: {told!r} is none of {', '.join(TUNERS)}.")
-    check_keys(given, ("name", *TUNERS[given["name"]]), f"tuner: {given['name']}")
+    where = f"tuner: {given['name']}"
+    check_keys(given, ("name", *TUNERS[given["name"]]), where)
+    for key, option in given.items():
+        if key in ("alpha", "beta"):
+            positive(option, f"{where}: {key}")
+        elif key != "name" and whole(option, f"{where}: {key}") < 2 and key == "factor":
+            raise ConfigError(f"{where}: factor: {option} must be at least 2.")
     return dict(given)
 
 
@@ -229,8 +251,15 @@ def _check(search):
     check_noise_scale(search.content)
     _check_trials(search)
     _check_objective(search)
+    if space.find(search.content.get("data")):
+        raise ConfigError("data: cannot vary: trials are compared on the same data.")
+    if not isinstance(search.arms, dict):
+        raise ConfigError(
+            f"arms: {search.arms!r} must name what winners are compared with, such as  arms: {{known: {{batch_size: 32, ...}}}}."
+        )
     for name, own in search.arms.items():
         _check_known(name, own, search)
+    _check_final(search)
 
 
 def _check_known(name, own, search):
@@ -239,9 +268,30 @@ def _check_known(name, own, search):
     if search.content.get("noise_scale") is not None:
         searched.pop("noise_scale", None)
         searched["noise_scale"] = "learning_rate"
+    if isinstance(own, dict) and "data" in own:
+        raise ConfigError(
+            f"arms: {name}: data: winners and what they are compared with have the same data. Leave it out."
+        )
     for dimension, key in searched.items():
         if isinstance(own, dict) and key not in own:
             raise ConfigError(f"arms: {name}: {dimension} is searched: give {key} a value.")
+
+
+def _check_final(search):
+    """Raise for what would be told only after all trials: a reference that is no arm, a margin that is none."""
+    if search.reference is not None and search.reference not in search.arms:
+        raise ConfigError(
+            f"reference: {search.reference!r} is not one of arms. {nearest(search.reference, search.arms)}"
+        )
+    shared = {k: v for k, v in search.content.items() if k in ARM_KEYS and not space.find(v)}
+    _, _, values = next(search.samples())
+    arms = {**{name: {**shared, **own} for name, own in search.arms.items() if isinstance(own, dict)}}
+    broken = [name for name in search.arms if name not in arms]
+    if broken:
+        raise ConfigError(
+            f"arms: {broken[0]}: must hold keys such as batch_size, not {search.arms[broken[0]]!r}."
+        )
+    search._experiment({**arms, "winner": search.values(values, num_train=10**9)}, margin=search.margin)
 
 
 def _check_tuner(search, dimensions):

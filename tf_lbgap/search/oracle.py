@@ -13,7 +13,7 @@ def make_oracle(search):
         dimension.register(hyperparameters)
     options = {key: value for key, value in search.tuner.items() if key != "name"}
     if search.tuner["name"] == "hyperband":
-        options.setdefault("max_epochs", search.content.get("epochs"))
+        options["max_epochs"] = search.content["epochs"]
     else:
         options["max_trials"] = search.max_trials
     oracle = ORACLES[search.tuner["name"]](

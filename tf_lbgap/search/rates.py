@@ -33,6 +33,11 @@ def with_rate(arm, num_train):
     rate = scaling.learning_rate_for_noise_scale(scale, size, num_train, momentum_of(arm))
     rate, shape = float(f"{rate:.{DIGITS}g}"), arm.get("learning_rate")
     if shape is not None:
+        peak = rate_of({**arm, "learning_rate": shape})
+        if abs(peak - 1) > 1e-3:
+            raise ConfigError(
+                f"learning_rate: beside noise_scale a schedule is a shape whose largest value is 1, but it is {peak:g}."
+            )
         return {**arm, "learning_rate": {"call": "schedules.scaled", "schedule": shape, "factor": rate}}
     return {**arm, "learning_rate": rate}
 
@@ -50,11 +55,17 @@ def check_noise_scale(content):
             "noise_scale: gives the learning rate. Leave out learning_rate, or give a schedule that begins at 1, by which it is "
             "multiplied."
         )
-    call = str(content.get("optimizer", DEFAULTS["optimizer"]).get("call"))
-    if call.startswith("keras.optimizers.") and not call.endswith(".SGD"):
+    if not is_sgd(content):
+        call = content["optimizer"]["call"]
         raise ConfigError(
             f"noise_scale: is one of SGD, not of {call}. Give learning_rate a range instead, or use keras.optimizers.SGD."
         )
+
+
+def is_sgd(arm):
+    """Return whether an arm's optimizer is SGD, as far as its name tells."""
+    call = str(_optimizer(arm).get("call"))
+    return not call.startswith("keras.optimizers.") or call.endswith(".SGD")
 
 
 def first_batch_size(arm):
@@ -70,11 +81,17 @@ def rate_of(arm):
         schedule, epochs = as_schedule(rate, "learning_rate"), arm.get("epochs") or 1
         return max(float(schedule(epochs * i / _MOMENTS)) for i in range(_MOMENTS))
     if rate is None:
-        rate = (arm.get("optimizer") or DEFAULTS["optimizer"]).get("learning_rate")
+        rate = _optimizer(arm).get("learning_rate")
     return float(rate) if isinstance(rate, (int, float)) else None
 
 
 def momentum_of(arm):
     """Return the momentum of an arm's optimizer, 0 if it names none."""
-    given = (arm.get("optimizer") or DEFAULTS["optimizer"]).get("momentum", 0.0)
+    given = _optimizer(arm).get("momentum", 0.0)
     return float(given) if isinstance(given, (int, float)) else 0.0
+
+
+def _optimizer(arm):
+    """Return the optimizer's call; an empty dict if that is none, which is told elsewhere."""
+    optimizer = arm.get("optimizer") or DEFAULTS["optimizer"]
+    return optimizer if isinstance(optimizer, dict) else {}

@@ -30,9 +30,17 @@ class Room:
         self._found = {}  # trial id -> record, of those that ended
 
     def begin(self, fresh=False):
-        """Go on where an earlier search of the same configuration was, or begin anew; nobody else may write."""
+        """Go on where an earlier search of the same configuration was, or begin; nobody else may write.
+
+        Raises:
+            ConfigError: If another search is there, and this one is not to begin anew.
+        """
         identity = digest(self.search.identity)
         was = read_json(self.output / "identity.json")
+        if not fresh and was not in (None, identity):
+            raise ConfigError(
+                f"output: another search is in {str(self.output)!r}. Type output=DIRECTORY, or --again to begin anew there."
+            )
         if not fresh and was == identity and self.oracle.file.exists():
             self.oracle.reload()
             self.oracle.run_again([trial_id for trial_id in self.ended() if self.found(trial_id) is None])
@@ -166,4 +174,5 @@ def _told(value):
 def _flat(found):
     """Return a record as a line of a table."""
     flat = {key: value for key, value in found.items() if key not in ("values", "seeds")}
-    return {"trial": flat.pop("trial"), **found["values"], **flat, "seeds": len(found["seeds"])}
+    own = {key: value for key, value in flat.items() if key not in found["values"]}
+    return {"trial": own.pop("trial"), **found["values"], **own, "seeds": len(found["seeds"])}

@@ -61,7 +61,7 @@ def run(search, *, jobs=1, again=False, listen=None):
             shutil.rmtree(output / "trials", ignore_errors=True)
         import_tensorflow()
         room = Room(search)
-        _check_calls(search)
+        _check_calls(search, room.num_train)
         room.begin(fresh=again)
         listen.began(search, room.num_train)
         for trial_id in room.ended():
@@ -73,11 +73,11 @@ def run(search, *, jobs=1, again=False, listen=None):
         return finish(room, jobs, again, listen)
 
 
-def _check_calls(search):
+def _check_calls(search, num_train):
     """Raise for what can be told of all trials before one is trained."""
     for dimension, value, values in search.samples():
         try:
-            check_calls(search.trial("0", search.values(values, num_train=10**9)))
+            check_calls(search.trial("0", search.values(values, num_train)))
         except ConfigError as error:
             told = str(error).replace("arms: 0: ", "")
             raise ConfigError(f"{dimension.name}: {label(value)}: {told}") from error

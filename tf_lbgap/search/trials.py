@@ -8,7 +8,7 @@ from tf_lbgap.experiment.attempt import Failure, attempt, finished
 from tf_lbgap.experiment.files import read_json, write_json
 from tf_lbgap.search import hparams
 from tf_lbgap.search.objectives import OBJECTIVES
-from tf_lbgap.search.rates import momentum_of, rate_of
+from tf_lbgap.search.rates import is_sgd, momentum_of, rate_of
 
 _KEPT = (
     "updates",
@@ -101,11 +101,11 @@ def metrics(found, objective):
 
 
 def settings(arm, num_train):
-    """Return batch size, learning rate, momentum and noise scale of an arm, None where a schedule moves them."""
+    """Return batch size, learning rate, momentum and noise scale of an arm; None where a schedule moves them, or it is no SGD."""
     size, rate = arm.get("batch_size"), rate_of(arm)
     size = size if isinstance(size, int) else None
     friction = 1 - momentum_of(arm)
-    is_known = size is not None and rate is not None and size <= num_train
+    is_known = size is not None and rate is not None and size <= num_train and is_sgd(arm)
     return {
         "batch_size": size,
         "learning_rate": rate,

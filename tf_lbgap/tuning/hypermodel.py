@@ -111,6 +111,10 @@ class HyperModel(keras_tuner.HyperModel):
             raise keras_tuner.errors.FatalValueError(
                 "The batch size is the hypermodel's: pass arrays x and y to search(), without batch_size."
             )
+        if "validation_split" in options:
+            raise keras_tuner.errors.FatalValueError(
+                "validation_split: a stream cannot be split. Pass validation_data=(x, y) to search()."
+            )
         batches = data.Batches(
             x, y, sample_weight, batch_size=int(self._value(hp, "batch_size")), seed=self.seed
         )
@@ -140,7 +144,11 @@ class HyperModel(keras_tuner.HyperModel):
         rate = self._value(hp, "learning_rate")
         scale = self._value(hp, "noise_scale")
         if scale is not None:
-            own = float(getattr(model.optimizer, "momentum", 0.0) or 0.0)
+            if not isinstance(model.optimizer, keras.optimizers.SGD):
+                raise keras_tuner.errors.FatalValueError(
+                    f"noise_scale: is one of SGD, not of {type(model.optimizer).__name__}. Pass learning_rate= instead."
+                )
+            own = float(model.optimizer.momentum or 0.0)
             rate = scaling.learning_rate_for_noise_scale(scale, size, batches.num_examples, own)
         if rate is not None:
             name = self._value(hp, "rate_schedule")

@@ -14,6 +14,14 @@ from tf_lbgap.tuning import oracles
 from tf_lbgap.tuning.oracles import ERROR
 
 DEVIATION = "_deviation"
+MISTAKES = 3  # so many trials of a search that begins with nothing but exceptions
+DIRECTIONS = {
+    "updates_to_target": "min",
+    "examples_to_target": "min",
+    "seconds_to_target": "min",
+    "top_eigenvalue": "min",
+}
+"""Of the objectives that `HyperModel` adds, which Keras Tuner cannot infer."""
 
 
 class Tuner(keras_tuner.Tuner):
@@ -46,6 +54,8 @@ class Tuner(keras_tuner.Tuner):
             raise ValueError(
                 "executions_per_trial: pass seeds= instead; each execution has a seed of its own."
             )
+        if isinstance(objective, str) and objective in DIRECTIONS:
+            objective = keras_tuner.Objective(objective, DIRECTIONS[objective])
         own = {key: options.pop(key) for key in self._of_tuner if key in options}
         chosen = None if strategy == "default" else strategies.from_name(strategy)
         super().__init__(
@@ -63,6 +73,20 @@ class Tuner(keras_tuner.Tuner):
         return summary(
             [_metrics(result, self.oracle.objective) for result in results], self.oracle.objective.name
         )
+
+    def on_trial_end(self, trial):
+        """End the search if nothing but exceptions has come of the first trials: another will not help."""
+        super().on_trial_end(trial)
+        trials = getattr(self.oracle, "trials", {})  # a worker does not have them
+        ended = [each for each in trials.values() if each.status in ("COMPLETED", "FAILED")]
+        if len(ended) >= MISTAKES and all(map(_has_raised, ended)):
+            told = trial.message.strip().splitlines()[-1]
+            raise RuntimeError(f"The first {len(ended)} trials failed, the last so: {told}")
+
+    def get_best_hyperparameters(self, num_trials=1):
+        """Return those of the best trials, fewer if fewer have a score."""
+        best = self.oracle.get_best_trials(num_trials)
+        return [trial.hyperparameters for trial in best if trial.score is not None]
 
     def _build_and_fit_model(self, trial, *args, **kwargs):
         seed = next(self._seed)
@@ -103,6 +127,11 @@ class Hyperband(Tuner):
         return super().run_trial(
             trial, *args, **{**kwargs, "epochs": trial.hyperparameters.values["tuner/epochs"]}
         )
+
+
+def _has_raised(trial):
+    """Whether a trial failed by an exception, not by diverging or missing a target."""
+    return trial.status == "FAILED" and bool(trial.message) and "FailedTrialError" not in trial.message
 
 
 def summary(results, objective):
