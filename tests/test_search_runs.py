@@ -268,7 +268,13 @@ def test_side_by_side_gives_what_one_after_the_other_gives(tuner, max_trials):
 @pytest.mark.slow
 def test_hyperband_gives_large_batches_as_many_examples():
     found, _ = searched(
-        {"tuner": {"name": "hyperband", "factor": 2}, "epochs": 4, "seeds": 1, "fresh_seeds": 1}
+        {
+            "tuner": {"name": "hyperband", "factor": 2},
+            "max_trials": None,
+            "epochs": 4,
+            "seeds": 1,
+            "fresh_seeds": 1,
+        }
     )
     epochs = [trial["values"]["epochs"] for trial in found["trials"]]
     assert set(epochs) == {1, 2, 4} and len(epochs) > 4
