@@ -72,7 +72,7 @@ def of_keras_tuner(output):
     from tf_lbgap.experiment.making import load_split
 
     loaded = search.load(CONFIG)
-    data = {"call": "data.datasets.held_out", "split": loaded.data, "share": loaded.held_out}
+    data = {"call": "data.held_out", "split": loaded.data, "share": loaded.held_out}
     split = load_split(data, 0)
     count = len(split.y_train)
 

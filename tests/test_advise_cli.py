@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tf_lbgap import cli, data, experiment
-from tf_lbgap.advice import command, comparison
+from tf_lbgap.advice import comparison, numbers
 from tf_lbgap.experiment.calls import make
 from tf_lbgap.experiment.making import load_split, make_model
 from tf_lbgap.pilot.configured import branches_of_arm
@@ -133,7 +133,7 @@ def test_on_several_devices_the_measured_numbers_are_used():
     options = types.SimpleNamespace(
         devices=2, gradient_bytes=None, bandwidth=1e9, latency=1e-5, largest_share=None, largest=None
     )
-    table, sentences = command.predicted_on_devices(made(), options)
+    table, sentences = numbers.predicted_on_devices(made(), options)
     names = [str(cell) for cell in table.columns[0].cells]
     updates, seconds = ([str(cell) for cell in table.columns[i].cells] for i in (1, 3))
     at = next(i for i, name in enumerate(names) if name.split()[0] == "16")
@@ -142,7 +142,7 @@ def test_on_several_devices_the_measured_numbers_are_used():
     assert updates[at] == f"{expected:,.0f}"
     assert float(seconds[at]) == pytest.approx(expected * (0.001 + 2e-5 + 2440 / 1e9), rel=1e-3)
     assert sentences[-1].endswith("a model, not a measurement.")
-    assert command.predicted_on_devices(made(noise_pair=None), options) is None
+    assert numbers.predicted_on_devices(made(noise_pair=None), options) is None
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ ARROWS = {
     "landscape": {"curvature", *_CURVATURE},
     "gradient_noise": {"curvature", *_CURVATURE},
     "data": _CURVATURE,
-    "training": {"curvature", "data", *_CURVATURE},
+    "training": {"curvature", "data", "checkpoints", *_CURVATURE},
     "callbacks": _CALLBACKS,
     "experiment": {"callbacks", "interrupts", "tf_config", *_CALLBACKS},
     "claims": {"callbacks", *_CALLBACKS},

@@ -129,10 +129,11 @@ def test_trials_are_judged_on_what_is_held_out_and_winners_on_a_test_set_no_tria
 
 
 def test_seeds_hold_out_other_examples():
+    from tf_lbgap import data
     from tf_lbgap.data import datasets
 
     pool = datasets.digits(num_train=100)
-    first, second = (datasets.held_out(pool, share=0.25, seed=seed) for seed in (0, 1))
+    first, second = (data.held_out(pool, share=0.25, seed=seed) for seed in (0, 1))
     assert len(first.x_test) == 25 and not (first.x_test == second.x_test).all()
 
 

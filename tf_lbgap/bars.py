@@ -70,7 +70,7 @@ class TrialBars:
     def __init__(self, console, *, quiet=False):
         self._console, self._quiet = console, quiet
         self._seeds = Bars(console, quiet=quiet)
-        self._open, self._best, self._ended, self._of = {}, None, 0, None
+        self._open, self._ended, self._of = {}, 0, None
 
     def __enter__(self):
         self._seeds.__enter__()

@@ -314,35 +314,7 @@ def _advise(options):
 
     from tf_lbgap import advice
 
-    advice.check_options(options)
-    if options.config is not None:
-        command = advice.run if options.branched is None else advice.run_branched
-        return command(options, Console(highlight=False, markup=False, emoji=False))
-    try:
-        table, sentences = advice.on_paper(
-            {
-                "throughput": options.throughput,
-                "devices": options.devices,
-                "gradient_bytes": options.gradient_bytes or 0.0,
-                "bandwidth": options.bandwidth or advice.BANDWIDTH,
-                "latency": options.latency or advice.LATENCY,
-                "largest_share": options.largest_share,
-            },
-            {
-                "updates": options.updates,
-                "batch_size": options.batch_size,
-                "noise_scale": options.noise_scale,
-            },
-            options.largest,
-        )
-    except ValueError as error:
-        print(f"lbgap: {error}", file=sys.stderr)
-        return 2
-    console = Console(highlight=False, markup=False, emoji=False)
-    console.print(table)
-    for sentence in sentences:
-        console.print(sentence, soft_wrap=True)
-    return 0
+    return advice.run(options, Console(highlight=False, markup=False, emoji=False))
 
 
 def _read_events_without_tensorflow():

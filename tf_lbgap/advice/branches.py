@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 
 from tf_lbgap import experiment
-from tf_lbgap.advice.command import arm_of
+from tf_lbgap.advice.comparison import arm_of
 
 NOTE = (
     "critical: the largest batch that loses nothing against smaller ones, trained on the same examples (Merrill et al. 2025); excess: "

@@ -8,10 +8,9 @@ import pathlib
 import time
 
 from tf_lbgap import experiment
-from tf_lbgap.advice import comparison, numbers, tables
+from tf_lbgap.advice import branches, comparison, numbers, tables
 from tf_lbgap.aside import written_aside
 from tf_lbgap.experiment import ConfigError
-from tf_lbgap.experiment.calls import nearest
 from tf_lbgap.experiment.files import write_json
 
 MEASURED = ("throughput", "noise_scale", "updates", "batch_size")  # what is given as numbers without a CONFIG
@@ -19,7 +18,6 @@ OF_AN_ADVICE = ("budget", "target_loss", "output")
 OF_A_CONFIG = (*OF_AN_ADVICE, "arm", "branched")
 OF_DEVICES = ("gradient_bytes", "bandwidth", "latency", "largest_share", "largest")
 BUDGET = 60.0
-BANDWIDTH, LATENCY = 10e9, 1e-5  # of messages between devices, if nobody says: bytes per second, seconds
 
 
 def check_options(options):
@@ -51,6 +49,25 @@ def check_options(options):
 
 
 def run(options, console):
+    """Do what was asked for: advice on an arm, its critical batch size by branches, or a calculation from numbers.
+
+    Args:
+        options: Of the command line.
+        console: A rich console.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: If options, file or arm are wrong.
+    """
+    check_options(options)
+    if options.config is None:
+        return numbers.run(options, console)
+    return advise(options, console) if options.branched is None else branches.run(options, console)
+
+
+def advise(options, console):
     """Advise on an arm, print tables and sentences, write YAML and JSON, and return the exit code.
 
     Args:
@@ -62,7 +79,7 @@ def run(options, console):
     """
     started = time.perf_counter()
     loaded = experiment.load(options.config, options.overrides)
-    name = arm_of(loaded, options)
+    name = comparison.arm_of(loaded, options)
     output = pathlib.Path(options.output or comparison.default_output(loaded))
     check_output(output)
     found = _measure(loaded, name, options, started, console)
@@ -72,14 +89,6 @@ def run(options, console):
         console.print(str(path), soft_wrap=True)
     console.print(f"the advice as an experiment: lbgap run {output}", soft_wrap=True)
     return 0
-
-
-def arm_of(loaded, options):
-    """Return the name of the arm that is asked about."""
-    name = loaded.reference if options.arm is None else options.arm
-    if name not in loaded.arms:
-        raise ConfigError(f"--arm: {name!r} is not an arm. {nearest(name, loaded.arms)}")
-    return name
 
 
 def write(loaded, arm, found, output):
@@ -101,29 +110,6 @@ def check_output(output):
         is_there = False
     if not is_there:
         raise ConfigError(f"--output: {str(output)!r} cannot be written. Name a file in a folder of yours.")
-
-
-def predicted_on_devices(found, options):
-    """Return a table and sentences of so many devices, from what was measured on this one; None without a noise scale."""
-    if found.noise_pair is None:
-        return None
-    row = found.row(found.batch_size)
-    machine = {
-        "throughput": {size.batch_size: size.examples_per_second for size in found.sizes},
-        "devices": options.devices,
-        "gradient_bytes": options.gradient_bytes or 4.0 * found.num_weights,
-        "bandwidth": options.bandwidth or BANDWIDTH,
-        "latency": options.latency or LATENCY,
-        "largest_share": options.largest_share,
-    }
-    training = {
-        "updates": row.raced_updates or row.predicted_updates,
-        "batch_size": found.batch_size,
-        "noise_scale": found.noise_pair,
-    }
-    if training["updates"] is None:
-        return None
-    return numbers.on_paper(machine, training, options.largest or found.num_examples)
 
 
 def _measure(loaded, name, options, started, console):
@@ -152,7 +138,7 @@ def _print(found, options, console):
     for text in found.unknowns:
         console.print(f"- {text}", soft_wrap=True)
     if options.devices > 1:
-        on_devices = predicted_on_devices(found, options)
+        on_devices = numbers.predicted_on_devices(found, options)
         title = f"On {options.devices} devices, a prediction from one: none of it was run."
         console.print(
             title if on_devices else f"{title} There is no noise scale to predict from.", soft_wrap=True

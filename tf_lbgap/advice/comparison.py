@@ -10,6 +10,8 @@ import pathlib
 import yaml
 
 from tf_lbgap import experiment
+from tf_lbgap.experiment import ConfigError
+from tf_lbgap.experiment.calls import nearest
 from tf_lbgap.experiment.config import DEFAULTS, Measure
 
 OF_THE_BATCH = (
@@ -67,6 +69,14 @@ def text_of(content, advice):
     told += ["Cost    Type  lbgap run  and the name of this file; add seeds=2 for a first look."]
     comments = "".join(f"# {line}\n" for text in told for line in text.splitlines())
     return comments + "\n" + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
+
+
+def arm_of(loaded, options):
+    """Return the name of the arm that is asked about."""
+    name = loaded.reference if options.arm is None else options.arm
+    if name not in loaded.arms:
+        raise ConfigError(f"--arm: {name!r} is not an arm. {nearest(name, loaded.arms)}")
+    return name
 
 
 def default_output(loaded):

@@ -3,6 +3,55 @@
 from rich.table import Table
 
 from tf_lbgap import advisor
+from tf_lbgap.experiment import ConfigError
+
+BANDWIDTH, LATENCY = 10e9, 1e-5  # of messages between devices, if nobody says: bytes per second, seconds
+
+
+def run(options, console):
+    """Print what fixed and grown batches would take, from the numbers of the command line; return the exit code.
+
+    Raises:
+        ConfigError: If a number is out of range.
+    """
+    training = {key: getattr(options, key) for key in ("updates", "batch_size", "noise_scale")}
+    try:
+        table, sentences = on_paper(_machine(options, options.throughput), training, options.largest)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    console.print(table)
+    for sentence in sentences:
+        console.print(sentence, soft_wrap=True)
+    return 0
+
+
+def predicted_on_devices(found, options):
+    """Return a table and sentences of so many devices, from what was measured on this one; None without a noise scale."""
+    if found.noise_pair is None:
+        return None
+    row = found.row(found.batch_size)
+    throughput = {size.batch_size: size.examples_per_second for size in found.sizes}
+    machine = _machine(options, throughput, 4.0 * found.num_weights)
+    training = {
+        "updates": row.raced_updates or row.predicted_updates,
+        "batch_size": found.batch_size,
+        "noise_scale": found.noise_pair,
+    }
+    if training["updates"] is None:
+        return None
+    return on_paper(machine, training, options.largest or found.num_examples)
+
+
+def _machine(options, throughput, gradient_bytes=0.0):
+    """Return the arguments of `advisor.Machine`."""
+    return {
+        "throughput": throughput,
+        "devices": options.devices,
+        "gradient_bytes": options.gradient_bytes or gradient_bytes,
+        "bandwidth": options.bandwidth or BANDWIDTH,
+        "latency": options.latency or LATENCY,
+        "largest_share": options.largest_share,
+    }
 
 
 def on_paper(machine, training, largest=None):

@@ -15,7 +15,7 @@ def read():
     """Return their state, as plain values and arrays."""
     version, words, gauss = random.getstate()
     name, keys, *rest = np.random.get_state()  # noqa: NPY002
-    ours, theirs = _keras_generator(), stateful_random_ops.global_generator
+    ours, theirs = keras_generator(), stateful_random_ops.global_generator
     return {
         "python": [version, list(words), gauss],
         "numpy": [name, keys, *rest],
@@ -30,7 +30,7 @@ def write(state):
     random.setstate((version, tuple(words), gauss))
     np.random.set_state(tuple(state["numpy"]))  # noqa: NPY002
     if state["keras"] is not None:
-        generator = _keras_generator() or keras.src.random.seed_generator.global_seed_generator()
+        generator = keras_generator() or keras.src.random.seed_generator.global_seed_generator()
         generator.state.assign(state["keras"])
     if state["tensorflow"] is not None:
         generator = stateful_random_ops.get_global_generator()
@@ -38,6 +38,6 @@ def write(state):
             generator.state.assign(state["tensorflow"])
 
 
-def _keras_generator():
-    """The generator of layers without a seed of their own, or None if nobody has asked for it."""
+def keras_generator():
+    """Return the generator of layers without a seed of their own, or None if nobody has asked for it."""
     return keras.src.backend.common.global_state.get_global_attribute("global_seed_generator")

@@ -12,7 +12,6 @@ once data is read), so that `digits` costs neither.
 import dataclasses
 import difflib
 import functools
-import math
 import numbers
 import os
 import pathlib
@@ -131,73 +130,6 @@ def from_tfds(name, *, num_train=None, seed=0, data_dir=None, train="train", tes
         _check_splits(builder, name, train, test)
         _prepare(builder, name)
     return _load(builder, name, num_train, seed, train, test)
-
-
-def held_out(split, *, share=0.2, seed=0):
-    """Cuts a training set in two, at random: what is held out takes the place of the test set, which is dropped.
-
-    What is chosen by the part held out has not seen the test set.
-
-    Args:
-        split: A `Split`, or `((x_train, y_train), (x_test, y_test))`.
-        share: Of the training set that is held out, above 0 and below 1; rounded up to whole examples.
-        seed: Seed of the permutation whose last examples are held out.
-
-    Returns:
-        `Split`.
-
-    Raises:
-        ValueError: If the share is out of range, or nothing would remain to train on.
-
-    Example:
-        >>> held_out(digits(num_train=1001)).x_test.shape
-        (201, 64)
-    """
-    split = as_split(split, "data")
-    if isinstance(share, bool) or not isinstance(share, numbers.Real) or not 0 < share < 1:
-        raise ValueError(
-            f"share={share!r} of the training set cannot be held out; it is above 0 and below 1."
-        )
-    total = _length(split.y_train)
-    train = total - math.ceil(round(share * total, 9))
-    if train < 1:
-        raise ValueError(f"{total} examples are too few to hold out {share} of them. Pass a smaller share.")
-    order = np.random.default_rng(seed).permutation(total)
-    x, y = split.x_train, split.y_train
-    parts = (_taken(each, chosen) for chosen in (order[:train], order[train:]) for each in (x, y))
-    return Split(*parts, name=f"{split.name}, held out")
-
-
-def as_split(value, name):
-    """Returns a `Split` of what a function of data gave: one, or `((x_train, y_train), (x_test, y_test))`.
-
-    Raises:
-        ValueError: If it is neither.
-    """
-    if isinstance(value, (tuple, list)) and len(value) == 2:
-        (x_train, y_train), (x_test, y_test) = value
-        return Split(x_train, y_train, x_test, y_test, name=name)
-    if not hasattr(value, "x_train"):
-        raise ValueError(
-            f"{name} returned {type(value).__name__}, but should return a tf_lbgap.data.datasets.Split or "
-            "((x_train, y_train), (x_test, y_test))."
-        )
-    return value
-
-
-def _taken(arrays, chosen):
-    """Returns the chosen examples of arrays, nested in tuples, lists or dicts."""
-    if isinstance(arrays, dict):
-        return {key: _taken(each, chosen) for key, each in arrays.items()}
-    if isinstance(arrays, (tuple, list)):
-        return type(arrays)(_taken(each, chosen) for each in arrays)
-    return np.asarray(arrays)[chosen]
-
-
-def _length(arrays):
-    while isinstance(arrays, (dict, tuple, list)):
-        arrays = next(iter(arrays.values() if isinstance(arrays, dict) else arrays))
-    return len(arrays)
 
 
 def supervised_split(name, *, split="train", data_dir=None, scale=True):

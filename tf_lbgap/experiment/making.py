@@ -17,7 +17,7 @@ def load_split(config, seed):
     """Return the `Split` that a data call gives for a seed."""
     split = make(config, seed=seed)
     with mistakes("data"):
-        return data.datasets.as_split(split, str(config["call"]))
+        return data.splits.as_split(split, str(config["call"]))
 
 
 def make_model(config, split, seed):

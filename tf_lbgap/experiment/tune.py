@@ -43,7 +43,7 @@ class TunedArm:
         return {**row, "learning_rate": self._best, "learning_rate_at_edge": at_edge}
 
     def _choose(self, tell):
-        split = data.datasets.held_out(load_split(self._arm.config["data"], TUNING_SEED), share=HELD_OUT)
+        split = data.held_out(load_split(self._arm.config["data"], TUNING_SEED), share=HELD_OUT)
         scores = {}
         for i, rate in enumerate(self._rates):
             tell(i / len(self._rates), f"tuning: learning rate {rate:g}")

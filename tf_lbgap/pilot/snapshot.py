@@ -1,7 +1,7 @@
-"""A model as it stood, to be put back again and again, bit for bit."""
+"""A model and the generators of the process as they stood, to be put back again and again."""
 
 from tf_lbgap.checkpoints import randomness
-from tf_lbgap.training.search import _state
+from tf_lbgap.training.snapshot import Snapshot as ModelSnapshot
 from tf_lbgap.training.train_functions import build_optimizer
 
 _ABSENT = object()
@@ -9,7 +9,7 @@ _ATTRIBUTES = ("train_function", "history", "stop_training")
 
 
 class Snapshot:
-    """All that training changes: weights, statistics, optimizer, metrics, seeds, and the generators of the process.
+    """All that training changes: what is in a `training.snapshot.Snapshot`, and the generators of the process.
 
     Args:
         model: A compiled and built Keras model. Its optimizer is built if it is not.
@@ -17,18 +17,13 @@ class Snapshot:
 
     def __init__(self, model):
         build_optimizer(model)
-        self._model = model
-        self._values = {id(variable): (variable, variable.numpy()) for variable in _state(model)}
+        self._model, self._state = model, ModelSnapshot(model)
         self._attributes = {name: vars(model).get(name, _ABSENT) for name in _ATTRIBUTES}
         self._random = randomness.read()
 
     def restore(self):
         """Put the values back; what was traced meanwhile is kept."""
-        for variable, value in self._values.values():
-            variable.assign(value)
-        for metric in self._model.metrics:
-            if any(id(variable) not in self._values for variable in metric.variables):
-                metric.reset_state()  # made at its first batch
+        self._state.restore()
         randomness.write(self._random)
 
     def end(self):

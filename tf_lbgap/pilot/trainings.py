@@ -89,10 +89,8 @@ class Trainings:
             fit = {"epochs": UNLIMITED, "shuffle": False, "verbose": 0}
             try:
                 self._model.fit(stream, callbacks=[steering, *scheduler, recorder], **fit)
-            except (
-                BaseException
-            ):  # as of memory that is out: callbacks had no chance to leave the model as it was
-                self.end()
+            except BaseException:
+                self.end()  # memory was out, say, and callbacks had no chance to leave the model as it was
                 raise
         if recorder.stamps:
             taken = recorder.stamps[0].seconds - recorder.began

@@ -126,7 +126,7 @@ def counts(axis):
     axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
 
 
-def legend(figure, axes, more=()):
+def legend(figure, axes, more=(), columns=None):
     """Put one legend for all panels below them; `more` are pairs of a label and dashes, in grey."""
     from matplotlib.lines import Line2D
 
@@ -138,7 +138,7 @@ def legend(figure, axes, more=()):
         handles[label] = Line2D([], [], color="#555555", dashes=dashes or (None, None))
     if handles:
         figure.legend(
-            handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles) if sum(map(len, handles)) < 60 else 4,
+            handles.values(), handles.keys(), loc="outside lower center", ncols=columns or (len(handles) if sum(map(len, handles)) < 60 else 4),
             handlelength=2.2, columnspacing=1.4,
         )  # fmt: skip
 

@@ -13,7 +13,6 @@ from tf_lbgap.report import drawing
 from tf_lbgap.report.search_trials import (
     columns_of,
     ended,
-    legend_below,
     number_sizes,
     reach,
     settings_of,
@@ -57,7 +56,7 @@ def accuracy_map(results):
     number_sizes(axis, sizes)
     drawing.plain_numbers(axis)
     axis.grid(visible=False)
-    legend_below(figure, axis)
+    drawing.legend(figure, [axis], columns=2)
     return figure
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from tf_lbgap import critical_batch_size
 from tf_lbgap.report import drawing
 from tf_lbgap.report.search_grids import edge
-from tf_lbgap.report.search_trials import columns_of, ended, legend_below, number_sizes, reach
+from tf_lbgap.report.search_trials import columns_of, ended, number_sizes, reach
 
 CONFIDENCE = 0.95
 _GREY = "#555555"
@@ -46,7 +46,7 @@ def steps_to_target(results):
     _draw_fit(axis, sizes, _fit([best[size] for size in best if size not in hollow]))
     _draw_trials(axis, trials, best, hollow)
     number_sizes(axis, sizes)
-    legend_below(figure, axis)
+    drawing.legend(figure, [axis], columns=2)
     return figure
 
 

@@ -55,15 +55,6 @@ def number_sizes(axis, sizes):
     axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def legend_below(figure, axis):
-    """Put a legend below the axes, in two columns."""
-    handles, labels = axis.get_legend_handles_labels()
-    if handles:
-        figure.legend(
-            handles, labels, loc="outside lower center", ncols=2, handlelength=2.2, columnspacing=1.4
-        )
-
-
 def whole_numbers(axis):
     """Label the x axis by whole numbers."""
     from matplotlib import ticker

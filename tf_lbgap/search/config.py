@@ -24,13 +24,12 @@ import math
 import pathlib
 
 from tf_lbgap import experiment
-from tf_lbgap.experiment.calls import ConfigError, nearest, takes
+from tf_lbgap.experiment.calls import ConfigError, takes
 from tf_lbgap.experiment.checks import check_keys, count, positive, text, whole
 from tf_lbgap.experiment.config import ARM_KEYS, DEFAULTS
 from tf_lbgap.experiment.reading import read
-from tf_lbgap.search import space
-from tf_lbgap.search.objectives import MEASURED, OBJECTIVES
-from tf_lbgap.search.rates import check_noise_scale, with_rate
+from tf_lbgap.search import checks, space
+from tf_lbgap.search.rates import with_rate
 
 DATA_SEED = 1_000_003  # of the split whose test set the search never sees
 MAX_TRIALS = 30  # of random and Bayesian searches, if nobody says
@@ -132,7 +131,7 @@ class Search:
             name: Of the trial.
             values: Keys of an arm, as `values` gives them.
         """
-        data = {"call": "data.datasets.held_out", "split": self.data, "share": self.held_out}
+        data = {"call": "data.held_out", "split": self.data, "share": self.held_out}
         return self._experiment(
             {name: {**values, "data": data}},
             seeds=self.seeds,
@@ -145,8 +144,7 @@ class Search:
         Args:
             winners: Dict from the name of an arm to its keys.
         """
-        shared = {k: v for k, v in self.content.items() if k in ARM_KEYS and not space.find(v)}
-        baselines = {name: {**shared, **own, "data": self.data} for name, own in self.arms.items()}
+        baselines = {name: {**self.shared, **own, "data": self.data} for name, own in self.arms.items()}
         arms = {**baselines, **{name: {**values, "data": self.data} for name, values in winners.items()}}
         return self._experiment(
             arms,
@@ -158,9 +156,14 @@ class Search:
             margin=self.margin,
         )
 
-    def check(self, values):
-        """Raise if keys of an arm make no experiment; what they call is not looked up, which would take TensorFlow."""
-        self._experiment({"0": values})
+    def check(self, arms):
+        """Raise if arms make no experiment; what they call is not looked up, which would take TensorFlow."""
+        self._experiment(arms, margin=self.margin)
+
+    @property
+    def shared(self):
+        """Keys of an arm that do not vary."""
+        return {k: v for k, v in self.content.items() if k in ARM_KEYS and not space.find(v)}
 
     @property
     def data(self):
@@ -206,7 +209,7 @@ def from_dict(content, name="search"):
         reference=content.get("reference"),
         margin=content.get("margin"),
     )
-    _check(search)
+    checks.check(search)
     return search
 
 
@@ -233,112 +236,3 @@ def _tuner(value):
         elif key != "name" and whole(option, f"{where}: {key}") < 2 and key == "factor":
             raise ConfigError(f"{where}: factor: {option} must be at least 2.")
     return dict(given)
-
-
-def _check(search):
-    if search.held_out >= 1:
-        raise ConfigError(
-            f"held_out: {search.held_out:g} is the share of the training set, and must be below 1."
-        )
-    if not isinstance(search.objective, str) or search.objective not in OBJECTIVES:
-        raise ConfigError(f"objective: {search.objective!r} is none of {', '.join(OBJECTIVES)}.")
-    dimensions = search.dimensions
-    if not dimensions:
-        raise ConfigError(
-            "Nothing varies. Write a range where a value stands, such as  batch_size: {choice: [16, 64, 256]}."
-        )
-    _check_tuner(search, dimensions)
-    check_noise_scale(search.content)
-    _check_trials(search)
-    _check_objective(search)
-    if space.find(search.content.get("data")):
-        raise ConfigError("data: cannot vary: trials are compared on the same data.")
-    if not isinstance(search.arms, dict):
-        raise ConfigError(
-            f"arms: {search.arms!r} must name what winners are compared with, such as  arms: {{known: {{batch_size: 32, ...}}}}."
-        )
-    for name, own in search.arms.items():
-        _check_known(name, own, search)
-    _check_final(search)
-
-
-def _check_known(name, own, search):
-    """Raise if what winners are compared with lacks a value for what is searched."""
-    searched = {dimension.name: dimension.name.partition(".")[0] for dimension in search.dimensions}
-    if search.content.get("noise_scale") is not None:
-        searched.pop("noise_scale", None)
-        searched["noise_scale"] = "learning_rate"
-    if isinstance(own, dict) and "data" in own:
-        raise ConfigError(
-            f"arms: {name}: data: winners and what they are compared with have the same data. Leave it out."
-        )
-    for dimension, key in searched.items():
-        if isinstance(own, dict) and key not in own:
-            raise ConfigError(f"arms: {name}: {dimension} is searched: give {key} a value.")
-
-
-def _check_final(search):
-    """Raise for what would be told only after all trials: a reference that is no arm, a margin that is none."""
-    if search.reference is not None and search.reference not in search.arms:
-        raise ConfigError(
-            f"reference: {search.reference!r} is not one of arms. {nearest(search.reference, search.arms)}"
-        )
-    shared = {k: v for k, v in search.content.items() if k in ARM_KEYS and not space.find(v)}
-    _, _, values = next(search.samples())
-    arms = {**{name: {**shared, **own} for name, own in search.arms.items() if isinstance(own, dict)}}
-    broken = [name for name in search.arms if name not in arms]
-    if broken:
-        raise ConfigError(
-            f"arms: {broken[0]}: must hold keys such as batch_size, not {search.arms[broken[0]]!r}."
-        )
-    search._experiment({**arms, "winner": search.values(values, num_train=10**9)}, margin=search.margin)
-
-
-def _check_tuner(search, dimensions):
-    name = search.tuner["name"]
-    endless = [dimension.name for dimension in dimensions if dimension.values is None]
-    if name == "grid" and endless:
-        raise ConfigError(
-            f"tuner: grid: {', '.join(endless)}: a range needs num, how many values of it are tried."
-        )
-    equal = search.content["equal"]
-    if name == "hyperband" and equal != "epochs":
-        raise ConfigError(
-            f"tuner: hyperband: ends trials after epochs, which are examples: it needs equal: epochs, not {equal}."
-        )
-    if name == "hyperband" and space.find(search.content.get("epochs")):
-        raise ConfigError(
-            "tuner: hyperband: chooses the epochs itself. Give epochs a number, the most of a trial."
-        )
-
-
-def _check_objective(search):
-    if search.content.get("strategy") in ("parameter_server", "multiworker"):
-        raise ConfigError(
-            f"strategy: {search.content['strategy']}: a trial trains on one machine. For several set Keras Tuner's variables, see "
-            "lbgap search --help."
-        )
-    needs = OBJECTIVES[search.objective].needs
-    equal = search.content["equal"]
-    if equal == "tuned":
-        raise ConfigError("equal: tuned: the search tunes. Give learning_rate a range, with equal: epochs.")
-    if needs is not None and equal != needs:
-        raise ConfigError(
-            f"objective: {search.objective}: is counted until a loss is reached: it needs equal: {needs} and target_loss."
-        )
-    measure = search.content.get("measure") or {}
-    if search.objective in MEASURED and measure.get("top_eigenvalue_examples") == 0:
-        raise ConfigError(f"objective: {search.objective}: needs measure: top_eigenvalue_examples above 0.")
-
-
-def _check_trials(search):
-    """Raise if some value of some dimension makes no experiment."""
-    for dimension, value, values in search.samples():
-        try:
-            search.check(search.values(values, num_train=10**9))
-        except ConfigError as error:
-            told = str(error).replace("arms: 0: ", "")
-            is_told = told.startswith(dimension.name)
-            raise ConfigError(
-                told if is_told else f"{dimension.name}: {space.label(value)}: {told}"
-            ) from error

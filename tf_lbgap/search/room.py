@@ -59,7 +59,7 @@ class Room:
 
     def end(self, name, outcomes):
         """Note what a trial came to, tell Keras Tuner, and return its record."""
-        trial = next(t for t in self.oracle.trials.values() if trials.name_of(t.trial_id) == name)
+        trial = self._trial(name)
         found = self.record(trial, outcomes)
         if found["status"] == "finished":
             self.oracle.update_trial(trial.trial_id, trials.metrics(found, self.search.objective))
@@ -105,7 +105,7 @@ class Room:
 
     def arm(self, name):
         """Return the keys of the arm of a trial."""
-        return self._arm(next(t for t in self.oracle.trials.values() if trials.name_of(t.trial_id) == name))
+        return self._arm(self._trial(name))
 
     def write(self, **more):
         """Write `results.json` and `trials.csv`; return the content of the former."""
@@ -125,6 +125,9 @@ class Room:
         write_json(self.output / "results.json", content)
         write_csv(self.output / "trials.csv", [_flat(each) for each in found])
         return content
+
+    def _trial(self, name):
+        return next(t for t in self.oracle.trials.values() if trials.name_of(t.trial_id) == name)
 
     def _arm(self, trial):
         return self.search.values(trial.hyperparameters.values, self.num_train)
@@ -148,7 +151,7 @@ def _num_train(search):
 
     from tf_lbgap.experiment.making import is_classification, load_split
 
-    data = {"call": "data.datasets.held_out", "split": search.data, "share": search.held_out}
+    data = {"call": "data.held_out", "split": search.data, "share": search.held_out}
     split = load_split(data, 0)
     if search.objective == "validation_accuracy" and not is_classification(split):
         raise ConfigError(

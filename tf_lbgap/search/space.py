@@ -14,6 +14,8 @@ import copy
 import dataclasses
 import math
 
+import numpy as np
+
 from tf_lbgap.experiment.calls import ConfigError, is_call
 from tf_lbgap.experiment.checks import check_keys, whole
 
@@ -151,11 +153,7 @@ def _ends(ends, where):
 def _steps(low, high, scale, num, where):
     if num < 2:
         raise ConfigError(f"{where}: num: {num} must be at least 2, for both ends are among them.")
-    shares = [i / (num - 1) for i in range(num)]
-    if scale == "log":
-        values = [low * (high / low) ** share for share in shares]
-    else:
-        values = [low + (high - low) * share for share in shares]
+    values = (np.geomspace if scale == "log" else np.linspace)(low, high, num).tolist()
     if isinstance(low, int) and isinstance(high, int):
         values = list(dict.fromkeys(round(value) for value in values))
     else:

@@ -4,6 +4,7 @@ import math
 import pathlib
 import statistics
 
+from tf_lbgap import scaling
 from tf_lbgap.experiment.attempt import Failure, attempt, finished
 from tf_lbgap.experiment.files import read_json, write_json
 from tf_lbgap.search import hparams
@@ -102,15 +103,14 @@ def metrics(found, objective):
 
 def settings(arm, num_train):
     """Return batch size, learning rate, momentum and noise scale of an arm; None where a schedule moves them, or it is no SGD."""
-    size, rate = arm.get("batch_size"), rate_of(arm)
+    size, rate, momentum = arm.get("batch_size"), rate_of(arm), momentum_of(arm)
     size = size if isinstance(size, int) else None
-    friction = 1 - momentum_of(arm)
     is_known = size is not None and rate is not None and size <= num_train and is_sgd(arm)
     return {
         "batch_size": size,
         "learning_rate": rate,
-        "momentum": 1 - friction,
-        "noise_scale": rate / friction * (num_train / size - 1) if is_known else None,
+        "momentum": momentum,
+        "noise_scale": scaling.noise_scale(rate, size, num_train, momentum) if is_known else None,
     }
 
 

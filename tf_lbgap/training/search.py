@@ -7,13 +7,13 @@ rather be killed, so there the next size is tried only if twice the peak of the 
 
 import contextlib
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from tf_lbgap import data
 from tf_lbgap.training import memory
 from tf_lbgap.training.accumulation import Accumulation
+from tf_lbgap.training.snapshot import Snapshot
 from tf_lbgap.training.train_functions import (
     build_optimizer,
     check_micro_batch_size,
@@ -49,10 +49,13 @@ def find_micro_batch_size(model, batches, maximum=None, *, available=memory.avai
     maximum = None if maximum is None else check_micro_batch_size(maximum)
     build_optimizer(model)
     examples = _Examples(batches)
-    with _unchanged(model):
+    snapshot = Snapshot(model)
+    try:
         trial = _Trial(model, examples)
         watch = None if tf.config.list_logical_devices("GPU") else _Watch(available)
         return _largest(trial, watch, examples, maximum)
+    finally:
+        snapshot.restore()
 
 
 def _largest(trial, watch, examples, maximum):
@@ -145,27 +148,3 @@ class _Examples:
             return None if parts[0] is None else np.concatenate(parts)[:size]
 
         return tf.nest.map_structure(joined, *self._parts)
-
-
-@contextlib.contextmanager
-def _unchanged(model):
-    """Put all that a step changes back after the block."""
-    before = {id(variable): (variable, variable.numpy()) for variable in _state(model)}
-    try:
-        yield
-    finally:
-        for variable, value in before.values():
-            variable.assign(value)
-        for metric in model.metrics:
-            if any(id(variable) not in before for variable in metric.variables):
-                metric.reset_state()  # made at its first batch
-
-
-def _state(model):
-    yield from model.variables
-    yield from model.metrics_variables
-    yield from model.optimizer.variables
-    # Layers without a seed of their own draw from this one.
-    seeds = keras.src.backend.common.global_state.get_global_attribute("global_seed_generator")
-    if seeds is not None:
-        yield seeds.state
