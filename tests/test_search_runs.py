@@ -1,22 +1,15 @@
-"""Searches as they run: what trials come to, who wins, and what is kept when a search is killed."""
+"""Searches as they run: what trials come to, who wins, and what is kept."""
 
 import glob
 import json
 import os
 import pathlib
-import signal
-import socket
-import subprocess
-import sys
-import textwrap
-import time
 
 import numpy as np
 import pytest
 from tiny_runs import users
-from tiny_searches import SEARCH, N, results, searched, timeless
+from tiny_searches import N, results, searched, timeless
 
-from tf_lbgap import search
 from tf_lbgap.experiment import ConfigError
 
 pytestmark = pytest.mark.usefixtures("_in_an_empty_folder")
@@ -255,17 +248,6 @@ def test_the_table_keeps_which_schedule_a_trial_had():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tuner, max_trials", [("random", 5), ("bayesian", 5)])
-def test_side_by_side_gives_what_one_after_the_other_gives(tuner, max_trials):
-    one, _ = searched({"tuner": {"name": tuner}, "max_trials": max_trials, "output": "runs/search"})
-    os.rename("runs/search", "runs/one")
-    two, _ = searched({"tuner": {"name": tuner}, "max_trials": max_trials}, jobs=2)
-    if tuner == "bayesian":  # draws its first six points at random
-        assert max_trials <= 6
-    assert timeless(two) == timeless(one)
-
-
-@pytest.mark.slow
 def test_hyperband_gives_large_batches_as_many_examples():
     found, _ = searched(
         {
@@ -299,143 +281,6 @@ def test_winners_are_compared_with_what_is_known():
     assert final.reference == "known" and final.margin == 5 and list(final.seed_numbers) == [1000, 1001]
 
 
-SCRIPT = """if True:
-    import sys
-    sys.path.insert(0, {tests!r})
-    import os
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-    from tiny_searches import Heard, SEARCH
-    from tf_lbgap import search
-    class Told(Heard):
-        def started(self, trial, seed):
-            print("started", trial, seed, flush=True)
-        def ended(self, found, is_new):
-            print("ended", found["trial"], is_new, flush=True)
-    if __name__ == "__main__":
-        search.run(search.from_dict({{**SEARCH, **{changes!r}}}), jobs={jobs}, listen=Told())
-"""
-
-
-def script(changes, jobs=1):
-    """Write the script of a search, and return what runs it."""
-    code = SCRIPT.format(tests=os.path.dirname(__file__), changes=changes, jobs=jobs)
-    pathlib.Path("searching.py").write_text(textwrap.dedent(code))
-    return [sys.executable, "searching.py"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_a_search_that_is_killed_goes_on_and_repeats_no_finished_trial(jobs):
-    changes = {"max_trials": 6, "seeds": 2}
-    whole, _ = searched(changes)
-    os.rename("runs/search", "runs/whole")
-    command, ended, started = script(changes, jobs), [], []
-    for kill_after in (2, 4):  # seeds that have been started since
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        seen = 0
-        for line in process.stdout:
-            what, trial, rest = line.split()
-            if what == "ended" and rest == "True":
-                ended.append(trial)
-            if what == "started":
-                assert trial not in ended, "a finished trial is not trained again"
-                started.append((trial, rest))
-                seen += 1
-            if seen > kill_after:
-                break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        time.sleep(0.5)  # those of --jobs end with it
-    last, heard = searched(changes, jobs=jobs)
-    assert ended and not set(ended) & set(heard.new), "what ended before the kill is not trained again"
-    assert not {trial for trial, _ in heard.started_seeds} & set(ended)
-    assert len(last["trials"]) == 6
-    by_values = {trial["trial"]: trial for trial in timeless(last["trials"])}
-    assert by_values == {trial["trial"]: trial for trial in timeless(whole["trials"])}
-
-
-def test_a_trial_that_was_saved_as_ended_is_not_run_again_and_one_that_was_not_is():
-    from tf_lbgap.search.oracle import make_oracle
-
-    one = search.from_dict(SEARCH)
-    oracle = make_oracle(one)
-    oracle.file = pathlib.Path("oracle.json").absolute()
-    first, second, third = (oracle.create_trial(f"{i}") for i in range(3))
-    oracle.update_trial(first.trial_id, {"validation_accuracy": 0.5})
-    first.status = "COMPLETED"
-    oracle.end_trial(first)  # saves before it strikes the trial off the list of those that run
-    content = json.loads(oracle.file.read_text())
-    assert first.trial_id in content["oracle"]["ongoing_trials"].values()
-    again = make_oracle(one)
-    again.file = oracle.file
-    again.reload()
-    assert [again.create_trial(f"x{i}").trial_id for i in range(3)] == [second.trial_id, third.trial_id, "3"]
-    assert again.trials[first.trial_id].score == 0.5
-
-
-def test_a_grid_that_is_reloaded_goes_on_where_it_was():
-    from tf_lbgap.search.oracle import make_oracle
-
-    content = {**SEARCH, "tuner": "grid", "learning_rate": {"choice": [0.1, 0.2, 0.3]}, "max_trials": 100}
-    one, seen = search.from_dict(content), []
-    file = pathlib.Path("oracle.json").absolute()
-    while True:
-        oracle = make_oracle(one)
-        oracle.file = file
-        if file.exists():
-            oracle.reload()
-        trial = oracle.create_trial("a")
-        if trial.status == "STOPPED":
-            break
-        seen.append(
-            (trial.hyperparameters.values["batch_size"], trial.hyperparameters.values["learning_rate"])
-        )
-        oracle.update_trial(trial.trial_id, {"validation_accuracy": 0.5})
-        trial.status = "COMPLETED"
-        oracle.end_trial(trial)
-    assert seen == [(size, rate) for size in (10, 40) for rate in (0.1, 0.2, 0.3)]
-
-
-def fed(scores, errors=None, failed=()):
-    """Return a Bayesian oracle that knows the scores at batch sizes 0, 1, ... of a line."""
-    from tf_lbgap.search.oracle import make_oracle
-    from tf_lbgap.tuning.oracles import ERROR
-
-    one = search.from_dict(
-        {**SEARCH, "batch_size": 10, "tuner": {"name": "bayesian", "num_initial_points": 2}, "max_trials": 50}
-    )
-    oracle = make_oracle(one)
-    oracle.file = pathlib.Path("oracle.json").absolute()
-    for i, score in enumerate(scores):
-        trial = oracle.create_trial(f"{i}")
-        trial.hyperparameters.values["learning_rate"] = 0.01 * 50 ** (i / (len(scores) - 1))
-        told = {"validation_accuracy": score}
-        if errors is not None:
-            told["validation_accuracy" + ERROR] = errors[i]
-        trial.status = "FAILED" if i in failed else "COMPLETED"
-        if i not in failed:
-            oracle.update_trial(trial.trial_id, told)
-        oracle.end_trial(trial)
-    return oracle
-
-
-def test_bayesian_search_knows_how_noisy_its_scores_are():
-    scores, errors = [0.1, 0.5, 0.9], [0.1, 0.1, 0.2]
-    oracle = fed(scores, errors)
-    oracle.create_trial("next")
-    assert oracle.gpr.get_params()["alpha"] == pytest.approx(np.mean(np.square(errors)) / np.var(scores))
-    oracle = fed(scores)
-    oracle.create_trial("next")
-    assert oracle.gpr.get_params()["alpha"] == 1e-4, "Keras Tuner's own, where nothing is known"
-
-
-def test_bayesian_search_does_not_come_back_to_where_trials_fail():
-    """At the high end all failed. Keras Tuner leaves them out, is unsure there, and goes there again."""
-    scores = [0.80, 0.85, 0.90, 0.85, 0.8, 0.0, 0.0, 0.0]
-    values = fed(scores, failed=(5, 6, 7)).create_trial("next").hyperparameters.values
-    assert values["learning_rate"] < 0.15
-
-
 def test_every_trial_is_a_session_in_the_tab_hparams():
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams import metadata
@@ -460,63 +305,3 @@ def test_every_trial_is_a_session_in_the_tab_hparams():
     experiment = metadata.parse_experiment_plugin_data(content)
     assert [info.name for info in experiment.hparam_infos] == ["batch_size", "learning_rate"]
     assert [value.number_value for value in experiment.hparam_infos[0].domain_discrete.values] == [10, 40]
-
-
-@pytest.mark.slow
-def test_two_workers_and_a_chief_share_one_search_and_find_what_one_process_finds():
-    changes = {"max_trials": 6, "learning_rate": {"choice": [0.02, 0.1, 0.5, 1e20]}}
-    alone, _ = searched(changes)
-    os.rename("runs/search", "runs/alone")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command, processes = script(changes), {}
-    for name in ("chief", "first", "second"):
-        variables = {
-            "KERASTUNER_TUNER_ID": name,
-            "KERASTUNER_ORACLE_IP": "127.0.0.1",
-            "KERASTUNER_ORACLE_PORT": str(port),
-        }
-        processes[name] = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, **variables},
-        )
-    said = {name: process.communicate(timeout=240)[0] for name, process in processes.items()}
-    assert [process.returncode for process in processes.values()] == [0, 0, 0], said
-    trained = {
-        name: {line.split()[1] for line in text.splitlines() if line.startswith("started")}
-        for name, text in said.items()
-    }
-    assert trained["first"] and trained["second"] and not trained["first"] & trained["second"]
-    names = [trial["trial"] for trial in alone["trials"]]
-    assert sorted(trained["first"] | trained["second"]) == names
-    together = results()
-    assert (
-        timeless(together["trials"]) == timeless(alone["trials"]) and together["winners"] == alone["winners"]
-    )
-    assert {trial["status"] for trial in together["trials"]} == {"finished", "diverged"}
-
-
-@pytest.mark.parametrize(
-    "name, options, told",
-    [("chief", {"jobs": 2}, "--jobs: is for one"), ("first", {"again": True}, "to the chief alone")],
-)
-def test_what_does_nothing_among_several_processes_is_refused(name, options, told, monkeypatch):
-    variables = {
-        "KERASTUNER_TUNER_ID": name,
-        "KERASTUNER_ORACLE_IP": "127.0.0.1",
-        "KERASTUNER_ORACLE_PORT": "1",
-    }
-    for key, value in variables.items():
-        monkeypatch.setenv(key, value)
-    with pytest.raises(ConfigError, match=told):
-        searched(**options)
-
-
-def test_a_variable_of_keras_tuner_that_is_not_set_is_named(monkeypatch):
-    monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
-    with pytest.raises(ConfigError, match="KERASTUNER_ORACLE_IP, KERASTUNER_ORACLE_PORT: not set"):
-        searched()
