@@ -188,7 +188,8 @@ def test_the_command_prints_tables_and_sentences_and_writes_two_files(told):
     assert (
         "What this does not know:" in lines and "- Generalization: it looks at the training loss only" in out
     )
-    assert "On 2 devices, a prediction from one: none of it was run." in lines
+    title = "On 2 devices, a prediction from one: none of it was run."
+    assert any(line.startswith(title) for line in lines), "on a busy machine there is nothing to predict from"
     tables = lines[: next(i for i, line in enumerate(lines) if line.startswith("Train with"))]
     assert max(map(len, tables)) <= 80 and "…" not in out
     found = json.loads((folder / "runs/tiny/advice.json").read_text())

@@ -141,7 +141,8 @@ def _print(found, options, console):
         on_devices = numbers.predicted_on_devices(found, options)
         title = f"On {options.devices} devices, a prediction from one: none of it was run."
         console.print(
-            title if on_devices else f"{title} There is no noise scale to predict from.", soft_wrap=True
+            title if on_devices else f"{title} There is nothing to predict from: no noise scale, or no race.",
+            soft_wrap=True,
         )
         for part in [on_devices[0], *on_devices[1]] if on_devices else ():
             console.print(part, soft_wrap=True)
