@@ -13,6 +13,10 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "tf_lbgap"
 _CURVATURE = {"strategy", "batch_normalization"}
 _MEASURES = {"curvature", "sharpness", "landscape"}
 _CALLBACKS = {
+    "attacks",
+    "layers",
+    "losses",
+    "optimizers",
     "schedules",
     "scaling",
     "growth",
@@ -37,12 +41,16 @@ ARROWS = {
     "checkpoints": {"aside", "strategy"},
     "batch_normalization": set(),
     "networks": set(),
+    "layers": set(),
+    "losses": set(),
+    "optimizers": set(),
+    "attacks": {"curvature", *_CURVATURE},
     "curvature": _CURVATURE,
     "sharpness": {"curvature", *_CURVATURE},
     "landscape": {"curvature", *_CURVATURE},
     "gradient_noise": {"curvature", *_CURVATURE},
     "data": _CURVATURE,
-    "training": {"curvature", "data", "checkpoints", *_CURVATURE},
+    "training": {"attacks", "curvature", "data", "checkpoints", *_CURVATURE},
     "callbacks": _CALLBACKS,
     "experiment": {"callbacks", "interrupts", "tf_config", *_CALLBACKS},
     "claims": {"callbacks", *_CALLBACKS},

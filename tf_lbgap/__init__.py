@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 _SUBPACKAGES = (
     "advisor",
+    "attacks",
     "batch_normalization",
     "callbacks",
     "checkpoints",
@@ -21,7 +22,10 @@ _SUBPACKAGES = (
     "gradient_noise",
     "growth",
     "landscape",
+    "layers",
+    "losses",
     "networks",
+    "optimizers",
     "pilot",
     "report",
     "scaling",
