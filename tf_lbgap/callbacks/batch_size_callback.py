@@ -82,6 +82,11 @@ class BatchSizeCallback(keras.callbacks.ProgbarLogger):
     steers_batches = True
     """Tells the stream that Keras is not to count its steps."""
 
+    @property
+    def looks_at_updates(self):
+        """Whether the start of `fit` depends on how updates are made: they are tried, or compiled."""
+        return self.static_shapes or self.micro_batches.micro_batch_size == "auto"
+
     # Subclasses.
 
     live = False

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from tf_lbgap.training import gradients, losses, parts, replicas
 from tf_lbgap.training.logs import Logs
+from tf_lbgap.training.update_change import step_of_part
 
 
 class Accumulation:
@@ -28,15 +29,24 @@ class Accumulation:
         notebook: `micro_gradients.Notebook` for the norms of the gradients, or None.
         inner_products: Whether to note these too: all k gradients are kept until the batch's is known.
         applies: Whether the optimizer is applied.
+        train_step: What is run on each part; None: the model's own.
     """
 
     def __init__(
-        self, model, micro_batch_size, *, static=False, notebook=None, inner_products=False, applies=True
+        self,
+        model,
+        micro_batch_size,
+        *,
+        static=False,
+        notebook=None,
+        inner_products=False,
+        applies=True,
+        train_step=None,
     ):
         self._model, self._optimizer = model, model.optimizer
         self._micro_batch_size, self._static = micro_batch_size, static
         self._notebook, self._inner_products, self._applies = notebook, inner_products, applies
-        self._train_step = model.train_step
+        self._train_step = step_of_part(model) if train_step is None else train_step
         self._variables = list(self._optimizer._trainable_variables)
 
     def step(self, data):
@@ -87,7 +97,7 @@ class Accumulation:
             sizes = state["sizes"].stack()
             variance = r * tf.reduce_sum(sizes * (products - squared) ** 2) / (r * k - 1.0)
             variance = tf.where(r * k > 1, variance, float("nan"))
-        order = [self._optimizer._get_variable_index(v) for v in self._model.trainable_variables]
+        order = [gradients.place_of(self._optimizer, v) for v in self._model.trainable_variables]
         self._notebook.write(
             (r * tf.cast(loop.n, tf.float64), r * k, state["inverse"] / k, variance),
             tf.gather(state["squares"], order) * (r / scale) ** 2 / k,
@@ -155,6 +165,7 @@ class _Loop:
             gradients.taken(owner._optimizer) as calls,
             losses.counted(owner._model, numbers, self._whole) as counts,
             self.logs.noted() as note,
+            parts.placed(*self._place(i)),
         ):
             note(owner._train_step(parts.cut(self._data, low, size)))
         grads = self._align(*gradients.once(calls))
@@ -182,6 +193,11 @@ class _Loop:
             new["sizes"] = state["sizes"].write(place, numbers)
         return new
 
+    def _place(self, i):
+        """Where part i is, in a loop that may itself be of a part (groups of sharpness-aware minimisation)."""
+        index, whole = parts.place()
+        return index * 2**10 + i, self._whole if whole is None else whole
+
     def _weight(self, counts, share):
         if not counts:
             return share
@@ -205,7 +221,7 @@ class _Loop:
         owner, aligned = self._owner, [None] * len(self._owner._variables)
         places = []
         for gradient, variable in zip(grads, variables, strict=True):
-            place = owner._optimizer._get_variable_index(variable)
+            place = gradients.place_of(owner._optimizer, variable)
             places.append(None if gradient is None else place)
             if gradient is not None:
                 aligned[place] = gradients.dense(gradient, owner._variables[place])

@@ -33,18 +33,26 @@ def taken(optimizer):
         yield calls
 
 
-def once(calls):
+ACCUMULATED = "an accumulated update", "train without micro_batch_size"
+
+
+def once(calls, what=ACCUMULATED):
     """Return the gradients and variables of the one call there should have been.
+
+    Args:
+        calls: What `taken` yielded.
+        what: What needs it, and how to do without, for messages.
 
     Raises:
         ValueError: If there was none, or more than one, or it was made inside a `tf.function` or a `tf.cond`.
     """
+    needs, without = what
     if len(calls) != 1:
         times = "did not call" if not calls else f"called {len(calls)} times"
         raise ValueError(
-            f"train_step {times} the apply or apply_gradients of model.optimizer, but an accumulated update needs exactly "
-            "one call. Make one update per train_step, without a tf.function of your own around it (fit compiles it), or "
-            "train without micro_batch_size."
+            f"train_step {times} the apply or apply_gradients of model.optimizer, but {needs} needs exactly one "
+            "call. Make one update per train_step, without a tf.function of your own around it (fit compiles it), or "
+            f"{without}."
         )
     grads, variables = calls[0]
     if not tf.executing_eagerly():
@@ -52,10 +60,17 @@ def once(calls):
         for gradient in tf.nest.flatten(grads, expand_composites=True):
             if gradient is not None and getattr(gradient, "graph", here) is not here:
                 raise ValueError(
-                    "train_step calls apply inside a tf.function or tf.cond of its own, where gradients cannot be "
-                    "accumulated. Take @tf.function off train_step (fit compiles it), or train without micro_batch_size."
+                    "train_step calls apply inside a tf.function or tf.cond of its own, where its gradients "
+                    f"cannot be taken. Take @tf.function off train_step (fit compiles it), or {without}."
                 )
     return grads, variables
+
+
+def place_of(optimizer, variable):
+    """Return the index of a variable among those of the optimizer, which asks for its value: see `elsewhere`."""
+    return optimizer._get_variable_index(
+        variable._value if isinstance(variable, keras.Variable) else variable
+    )
 
 
 def dense(gradient, like):

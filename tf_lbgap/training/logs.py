@@ -13,6 +13,7 @@ import typing
 import keras
 import tensorflow as tf
 
+from tf_lbgap.training.elsewhere import is_elsewhere
 from tf_lbgap.training.held import held
 
 CAPACITY = 64
@@ -95,6 +96,8 @@ class Logs:
         return value
 
     def _update(self, metric, update, values, sample_weight=None):
+        if is_elsewhere():  # the pass is of no interest to metrics
+            return
         of_loss = metric is self._model._loss_tracker or self._is_of_output(metric)
         if not _is_number(values) or not (of_loss or sample_weight is None):
             update(values, sample_weight=sample_weight)

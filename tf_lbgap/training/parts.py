@@ -5,7 +5,12 @@ micro_batch_size and a small rest would give batch normalization poor statistics
 much noise. XLA needs the size of a part when it compiles; then the n mod k parts that are larger come first.
 """
 
+import contextlib
+import contextvars
+
 import tensorflow as tf
+
+_place = contextvars.ContextVar("place", default=(0, None))
 
 
 def num_examples(data):
@@ -60,3 +65,18 @@ def cut(data, low, size):
         return part
 
     return tf.nest.map_structure(of, data)
+
+
+@contextlib.contextmanager
+def placed(index, whole):
+    """Say in the block that the part which is worked off is that of an index, in a batch of `whole` examples."""
+    token = _place.set((index, whole))
+    try:
+        yield
+    finally:
+        _place.reset(token)
+
+
+def place():
+    """Return the index of the part that is worked off, and the examples of its batch (None: the part is all of it)."""
+    return _place.get()

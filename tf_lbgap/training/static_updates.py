@@ -14,6 +14,7 @@ from keras.src.backend.tensorflow.trainer import reduce_per_replica
 from tf_lbgap import strategy
 from tf_lbgap.training import gradients, losses
 from tf_lbgap.training.train_functions import build_optimizer, check_model
+from tf_lbgap.training.update_change import ChangedStep
 
 
 class StaticUpdates:
@@ -30,6 +31,11 @@ class StaticUpdates:
 
     def __init__(self, model, micro_batch_size, element_spec):
         check_model(model)
+        if isinstance(model.train_step, ChangedStep) and model.train_step.needs_whole_batch:
+            raise ValueError(
+                "static_shapes=True makes an update of programs that see one micro-batch each, and a change of the update here "
+                "needs the gradient of the whole batch. Leave static_shapes out, or pass SharpnessAware(m=...)."
+            )
         self._model, self.optimizer, self._size = model, model.optimizer, micro_batch_size
         self._strategy = strategy.of(model)
         self._train_step, self._places, self._variables = model.train_step, None, None

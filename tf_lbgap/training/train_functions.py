@@ -14,6 +14,7 @@ from tf_lbgap import strategy
 from tf_lbgap.training.accumulation import Accumulation
 from tf_lbgap.training.held import held
 from tf_lbgap.training.micro_gradients import Notebook
+from tf_lbgap.training.update_change import around_parts
 
 
 class TrainFunctions:
@@ -85,6 +86,8 @@ class TrainFunctions:
         return bool(self._model.jit_compile) and not self._model.run_eagerly
 
     def _choose(self, key):
+        if key is None and self._chosen is None:
+            return  # the plain one is there, or somebody else's, such as that of `Changes`
         self._note_plain()
         self._chosen = key
         if key is None:
@@ -153,7 +156,7 @@ class TrainFunctions:
             inner_products=kind == "inner products",
         )
         self._stop_watching()
-        return train_function(self._model, update.step)
+        return train_function(self._model, around_parts(self._model, update.step))
 
 
 def train_function(model, step):
