@@ -12,7 +12,7 @@ import numbers
 import keras
 import numpy as np
 
-from tf_lbgap import batch_normalization, callbacks, curvature, data, schedules, sharpness
+from tf_lbgap import attacks, batch_normalization, callbacks, curvature, data, schedules, sharpness, training
 from tf_lbgap.aside import check_room
 from tf_lbgap.callbacks.described import described
 from tf_lbgap.callbacks.summaries import Summaries
@@ -45,7 +45,7 @@ class Arm:
     def __init__(self, config, equal, measure):
         self.config, self.equal, self.measure = config, equal, measure
         self._strategy = strategy_of(config)
-        self._model = None
+        self._model = self._changes = None
 
     def run(self, seed, *, split=None, folder=None, progress=None, checkpoints=None):
         """Train with a seed and return its results.
@@ -78,7 +78,7 @@ class Arm:
                 self._prepare(split, seed)
             batches = self._batches(split, seed)
             stop = self._stop(batches, split)
-            steering = self._callbacks(batches, stop, split, folder, progress)
+            steering = self._callbacks(batches, stop, split, seed, folder, progress)
             monitor = self._monitor(split, folder)
         with self._clock.part("train"):
             self._model.fit(
@@ -88,7 +88,8 @@ class Arm:
                 verbose=0,
                 callbacks=steering if monitor is None else [monitor, *steering],
             )
-        return self._finish(seed, split, batches, stop, steering[0], monitor, folder, writer)
+        steers = next(c for c in steering if getattr(c, "steers_batches", False))
+        return self._finish(seed, split, batches, stop, steers, monitor, folder, writer)
 
     def _finish(self, seed, split, batches, stop, steering, monitor, folder, writer):
         """Judge the trained model, write its files, and return the row."""
@@ -174,9 +175,10 @@ class Arm:
             last_batch=config["last_batch"],
         )
 
-    def _callbacks(self, batches, stop, split, folder, progress):
+    def _callbacks(self, batches, stop, split, seed, folder, progress):
         config = self.config
-        result = [self._steering(batches, folder)]
+        result = self._changing()
+        result.append(self._steering(batches, folder))
         rate = None
         if is_call(config["learning_rate"]):
             rate = as_schedule(config["learning_rate"], "learning_rate")
@@ -192,6 +194,8 @@ class Arm:
                 )
             )
         result += [stop, arm_callbacks.StopAtNaN()] if stop else [arm_callbacks.StopAtNaN()]
+        offered = {"batches": batches, "recalibrate": batches, "log_dir": folder, "seed": seed}
+        result += [make(callback, **offered) for callback in config["callbacks"] or ()]
         if folder is not None:
             if self.measure.validation_examples:
                 result.append(arm_callbacks.Validation(functools.partial(self._validate, split)))
@@ -205,6 +209,14 @@ class Arm:
             )
             result.append(self._checkpoint())
         return result
+
+    def _changing(self):
+        """The callback that changes updates, in a list. It keeps what was traced from seed to seed."""
+        if not self.config["update"]:
+            return []
+        if self._changes is None:
+            self._changes = training.Changes(make(self.config["update"]))
+        return [callbacks.ChangeUpdates(self._changes)]
 
     def _checkpoint(self):
         # Several workers have to agree, and each of them has a clock of its own.
@@ -296,7 +308,29 @@ class Arm:
         if self.measure.top_eigenvalue_examples:
             with self._clock.part("measure"):
                 result |= self._sharpness(first_examples(*train, self.measure.top_eigenvalue_examples))
+        if self.measure.robustness:
+            with self._clock.part("measure"):
+                result |= self._robustness(split, seed)
         return result
+
+    def _robustness(self, split, seed):
+        """Accuracy of the model on test examples that were attacked, by attack and size."""
+        settings = self.measure.robustness
+        sample = first_examples(split.x_test, split.y_test, settings["examples"])
+        row = {}
+        for attack in settings["attacks"]:
+            found = attacks.accuracy_under_attack(
+                self._model,
+                self.loss,
+                *sample,
+                attack=attack,
+                epsilons=settings["epsilons"],
+                data_range=settings["data_range"],
+                seed=seed,
+            )
+            pairs = zip(found.epsilons, found.accuracy, strict=True)
+            row |= {f"robust_accuracy_{attack}_{epsilon:g}": float(value) for epsilon, value in pairs}
+        return row
 
     def _sharpness(self, sample):
         nothing = {

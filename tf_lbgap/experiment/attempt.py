@@ -116,6 +116,7 @@ class _Unhashed:
 def _trainer(output, arm, settings, unhashed):
     from tf_lbgap.experiment.arm import Arm
     from tf_lbgap.experiment.asynchronous import AsynchronousArm
+    from tf_lbgap.experiment.full_batch import FullBatchArm
     from tf_lbgap.experiment.tune import TunedArm
 
     experiment = unhashed.value
@@ -123,6 +124,8 @@ def _trainer(output, arm, settings, unhashed):
         return TunedArm(experiment.arms[arm], experiment.measure)
     if experiment.arms[arm]["strategy"] == "parameter_server":
         return AsynchronousArm(experiment.arms[arm], experiment.equal, experiment.measure)
+    if experiment.arms[arm]["full_batch"] is not None:
+        return FullBatchArm(experiment.arms[arm], experiment.equal, experiment.measure)
     return Arm(experiment.arms[arm], experiment.equal, experiment.measure)
 
 

@@ -25,6 +25,7 @@ from tf_lbgap import scaling
 from tf_lbgap.experiment.calls import ConfigError, is_call, nearest
 from tf_lbgap.experiment.checks import check_keys, count, positive, text, whole
 from tf_lbgap.experiment.reading import read
+from tf_lbgap.experiment.remedies import calls_of, full_batch, robustness
 
 DEFAULTS = {
     "data": {"call": "data.datasets.digits"},
@@ -46,6 +47,12 @@ DEFAULTS = {
     "last_batch": "partial",
     # who chooses it, in place of a schedule: arguments of `callbacks.AdaptiveBatchSize`
     "adaptive": None,
+    # changes of the update: a call such as training.SharpnessAware, or a list of them
+    "update": None,
+    # further callbacks, a list of calls
+    "callbacks": None,
+    # all data at once instead of batches: arguments of `training.FullBatch`
+    "full_batch": None,
     # examples of a forward pass, and those that batch normalization sees at a time
     "micro_batch_size": None,
     "ghost_batch_size": None,
@@ -98,6 +105,7 @@ class Measure:
     tolerance: float = 1e-3  # relative residual of an eigenvalue
     epsilon: float = 1e-3  # of `sharpness`, Keskar et al.'s Metric 2.1, on the same examples as the Hessian
     monitor: dict | None = None  # of `callbacks.CurvatureMonitor`, while training, on the same examples
+    robustness: dict | None = None  # arguments of `attacks.accuracy_under_attack`, on test examples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,9 +205,13 @@ def _arm(name, own, shared, equal):
             raise ConfigError(
                 f"arms: {name}: {key}: {arm[key]!r} must be a call, such as {{call: {example}}}."
             )
-    if arm["batch_size"] is None:
+    arm["update"] = calls_of(arm["update"], f"arms: {name}: update", "training.SharpnessAware")
+    arm["callbacks"] = calls_of(arm["callbacks"], f"arms: {name}: callbacks", "callbacks.WeightAveraging")
+    if arm["full_batch"] is not None:
+        arm |= full_batch(arm, own, equal, f"arms: {name}: full_batch")
+    elif arm["batch_size"] is None:
         raise ConfigError(f"arms: {name}: needs a batch_size, a number or a schedule.")
-    if not is_call(arm["batch_size"]):
+    if not is_call(arm["batch_size"]) and arm["full_batch"] is None:
         whole(
             arm["batch_size"], f"arms: {name}: batch_size", "or a schedule, {call: schedules.staircase, ...}"
         )
@@ -242,7 +254,15 @@ def _workers(arm, equal, where):
         if arm["workers"] is not None:
             raise ConfigError(f"{where}: workers: is for strategy: parameter_server; leave it out.")
         return None
-    for key in ("adaptive", "micro_batch_size", "ghost_batch_size", "map"):
+    for key in (
+        "adaptive",
+        "micro_batch_size",
+        "ghost_batch_size",
+        "map",
+        "update",
+        "callbacks",
+        "full_batch",
+    ):
         if arm[key] is not None:
             raise ConfigError(
                 f"{where}: strategy: parameter_server: asynchronous updates take no {key}. Leave it out."
@@ -299,6 +319,8 @@ def _measure(content):
             content[key] = positive(value, f"measure: {key}")
         elif key == "monitor":
             content[key] = _monitor(value)
+        elif key == "robustness":
+            content[key] = robustness(value)
         else:
             count(value, f"measure: {key}")
     return Measure(**content)

@@ -1,0 +1,127 @@
+"""Remedies by a key of a configuration: what is trained, how often, and what mistakes are told."""
+
+import numpy as np
+import pytest
+from tiny_runs import DIGITS, ONE_ARM, TINY, run
+
+from tf_lbgap import experiment
+from tf_lbgap.experiment.calls import ConfigError
+
+BATCHES = 4  # of 30 among 100 examples, the last of 10
+
+
+def arm(**keys):
+    """An experiment of one arm with more keys."""
+    return {**ONE_ARM, "arms": {"small": {"batch_size": 30, **keys}}}
+
+
+@pytest.mark.parametrize(
+    ("update", "updates"),
+    [
+        ({"call": "training.SharpnessAware"}, 2 * BATCHES),
+        ({"call": "training.Conservative", "steps": 3}, 6 * BATCHES),
+        (
+            [{"call": "training.SharpnessAware"}, {"call": "training.Adversarial", "attack": "fgsm"}],
+            2 * BATCHES,
+        ),
+    ],
+)
+@pytest.mark.usefixtures("_in_an_empty_folder")
+def test_an_arm_trains_with_changed_updates(update, updates):
+    plain = run(ONE_ARM)
+    changed = run({**arm(update=update), "output": "runs/changed"})
+    assert changed[0]["updates"] == updates
+    assert changed[0]["train_loss"] != plain[0]["train_loss"]
+    assert np.isfinite(changed[0]["test_loss"])
+
+
+@pytest.mark.usefixtures("_in_an_empty_folder")
+def test_seeds_of_an_arm_with_changed_updates_do_not_depend_on_each_other():
+    """The second seed trains with what was traced for the first, and as it would alone."""
+    content = arm(update={"call": "training.SharpnessAware"}, micro_batch_size=20)
+    both = run({**content, "seeds": 2})
+    alone = run({**content, "first_seed": 1, "output": "runs/alone"})
+    for key in ("train_loss", "test_accuracy", "updates"):
+        assert both[1][key] == alone[0][key]
+
+
+@pytest.mark.usefixtures("_in_an_empty_folder")
+def test_a_callback_of_keras_or_of_a_user_trains_along():
+    stopped = run(
+        arm(callbacks=[{"call": "keras.callbacks.EarlyStopping", "monitor": "loss", "min_delta": 1e9}])
+    )
+    assert stopped[0]["updates"] == 2 * BATCHES  # one epoch to compare with, one without an improvement
+
+
+@pytest.mark.parametrize("method", ["l-bfgs", "gradient_descent"])
+@pytest.mark.usefixtures("_in_an_empty_folder")
+def test_an_arm_may_have_all_data_in_one_batch(method):
+    content = {**ONE_ARM, "epochs": 9, "arms": {"all": {"full_batch": {"method": method}}}}
+    [row] = run(content)
+    assert (
+        1 <= row["passes"] <= 9 and row["epochs"] == row["passes"] and row["examples"] == 100 * row["passes"]
+    )
+    assert 1 <= row["updates"] <= row["passes"] and row["batch_size"] == 100
+    assert row["train_loss"] < 2.3 and row["ended"] == "passes"
+
+
+@pytest.mark.usefixtures("_in_an_empty_folder")
+def test_an_arm_with_all_data_in_one_batch_stops_at_the_loss():
+    content = {
+        **ONE_ARM,
+        "equal": "loss",
+        "target_loss": 0.5,
+        "epochs": 200,
+        "arms": {"all": {"full_batch": "l-bfgs"}},
+    }
+    [row] = run(content)
+    assert row["reached"] and row["train_loss"] <= 0.5 and row["ended"] == "callback"
+
+
+@pytest.mark.usefixtures("_in_an_empty_folder")
+def test_accuracy_under_attack_is_in_the_rows():
+    settings = {"attacks": ["fgsm", "random_sign"], "epsilons": [0.5, 1.0], "examples": 50}
+    [row] = run({**ONE_ARM, "measure": {**TINY["measure"], "robustness": settings}})
+    names = [
+        f"robust_accuracy_{attack}_{size}" for attack in ("fgsm", "random_sign") for size in ("0.5", "1")
+    ]
+    assert all(0 <= row[name] <= 1 for name in names)
+    assert row["robust_accuracy_fgsm_1"] <= row["robust_accuracy_fgsm_0.5"] < row["test_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"update": "sam"}, "update: 'sam' must be a call"),
+        ({"update": {"call": "training.SharpnesAware"}}, "SharpnessAware"),
+        ({"update": {"call": "networks.mlp"}}, "no change of the update"),
+        ({"update": {"call": "training.SharpnessAware", "rho": -1}}, "rho must be a number"),
+        ({"callbacks": [1]}, r"callbacks: \[1\] must be a call"),
+        ({"full_batch": "l-bfgs"}, "takes no batch_size"),
+        ({"full_batch": {"metod": "l-bfgs"}}, "must hold a method"),
+        ({"batch_size": None, "full_batch": {"method": "l-bfsg"}}, "Did you mean 'l-bfgs'"),
+        ({"batch_size": None, "full_batch": {"method": "l-bfgs", "memry": 1}}, "Did you mean 'memory'"),
+        ({"batch_size": None, "full_batch": "l-bfgs", "strategy": "mirrored"}, "runs on one device"),
+        ({"strategy": "parameter_server", "update": {"call": "training.SharpnessAware"}}, "take no update"),
+    ],
+)
+@pytest.mark.usefixtures("_in_an_empty_folder")
+def test_mistakes_are_told_in_one_line(keys, words):
+    with pytest.raises((ConfigError, experiment.RunFailed), match=words):
+        run(arm(**keys))
+
+
+@pytest.mark.parametrize(
+    ("robustness", "words"),
+    [
+        ({"attacks": "fgsm"}, "must hold sizes"),
+        ({"epsilons": [-1]}, "epsilons: -1 must be a positive number"),
+        ({"epsilons": [0.1], "atacks": "fgsm"}, "Did you mean 'attacks'"),
+        ({"epsilons": [0.1], "data_range": 1}, "must be two numbers"),
+        ({"epsilons": [0.1], "attacks": "fgms"}, "fgsm"),
+    ],
+)
+@pytest.mark.usefixtures("_in_an_empty_folder")
+def test_mistakes_about_attacks_are_told(robustness, words):
+    with pytest.raises((ConfigError, experiment.RunFailed), match=words):
+        run({**ONE_ARM, "data": DIGITS, "measure": {**TINY["measure"], "robustness": robustness}})

@@ -1,0 +1,72 @@
+"""Keys of a configuration that change how an arm is trained, or attack what was trained."""
+
+from tf_lbgap.experiment.calls import ConfigError, is_call
+from tf_lbgap.experiment.checks import check_keys, positive, whole
+
+
+def calls_of(value, where, example):
+    """Return None or a list of calls, given None, a call or a list of them."""
+    if value is None:
+        return None
+    value = [value] if is_call(value) else value
+    if not isinstance(value, list) or not all(map(is_call, value)):
+        raise ConfigError(
+            f"{where}: {value!r} must be a call, such as {{call: {example}}}, or a list of them."
+        )
+    return value or None
+
+
+FULL_BATCH_KEYS = ("method", "memory", "trials", "c", "factor", "growth", "halvings")
+"""Arguments of `training.FullBatch` that `full_batch:` may set."""
+
+_FOR_BATCHES = (
+    "batch_size",
+    "maximum",
+    "adaptive",
+    "map",
+    "update",
+    "micro_batch_size",
+    "ghost_batch_size",
+    "learning_rate",
+    "momentum_correction",
+)
+
+
+def full_batch(arm, own, equal, where):
+    """Return the keys of an arm that has all data in one batch, checked."""
+    content = {"method": arm["full_batch"]} if isinstance(arm["full_batch"], str) else arm["full_batch"]
+    if not isinstance(content, dict) or "method" not in content:
+        raise ConfigError(
+            f"{where}: {content!r} must hold a method, such as  full_batch: {{method: l-bfgs}}."
+        )
+    check_keys(content, FULL_BATCH_KEYS, where)
+    for key in _FOR_BATCHES:
+        if own.get(key) is not None:
+            raise ConfigError(f"{where}: there are no batches, so the arm takes no {key}. Leave it out.")
+    if equal not in ("loss", "epochs", "updates"):
+        raise ConfigError(f"{where}: works with equal: loss, epochs or updates, not with equal: {equal}.")
+    if arm["strategy"] != "default":
+        raise ConfigError(f"{where}: runs on one device, not with strategy: {arm['strategy']}.")
+    return {**dict.fromkeys(_FOR_BATCHES), "momentum_correction": False, "full_batch": dict(content)}
+
+
+def robustness(content):
+    """Return the arguments of `attacks.accuracy_under_attack`, checked."""
+    if content is None:
+        return None
+    where = "measure: robustness"
+    if not isinstance(content, dict) or not content.get("epsilons"):
+        raise ConfigError(
+            f"{where}: {content!r} must hold sizes, such as  robustness: {{attacks: [fgsm], epsilons: [0.05]}}."
+        )
+    check_keys(content, ("attacks", "epsilons", "examples", "data_range"), where)
+    content = {"attacks": ["fgsm"], "examples": 1000, "data_range": None} | content
+    for key in ("attacks", "epsilons"):
+        if not isinstance(content[key], list):
+            content[key] = [content[key]]
+    content["epsilons"] = [positive(epsilon, f"{where}: epsilons") for epsilon in content["epsilons"]]
+    content["examples"] = whole(content["examples"], f"{where}: examples")
+    bounds = content["data_range"]
+    if bounds is not None and (not isinstance(bounds, list) or len(bounds) != 2):
+        raise ConfigError(f"{where}: data_range: {bounds!r} must be two numbers, such as [0, 1].")
+    return content
