@@ -194,5 +194,5 @@ def test_every_subpackage_is_an_attribute_of_the_package():
     ):
         assert getattr(tf_lbgap, name).__name__ == f"tf_lbgap.{name}"
         assert name in dir(tf_lbgap)
-    with pytest.raises(AttributeError, match="it has advisor, batch_normalization, callbacks"):
+    with pytest.raises(AttributeError, match="it has advisor, attacks, batch_normalization, callbacks"):
         tf_lbgap.schedule  # noqa: B018

@@ -145,6 +145,38 @@ def sqrt_rule(learning_rate, batch_size, new_batch_size):
     return learning_rate * math.sqrt(new_batch_size / batch_size)
 
 
+def regime_factor(batch_size, new_batch_size):
+    """How many times longer to train with a larger batch, so that weights are updated as often: ⌈new / old⌉.
+
+    Regime adaptation: epochs and each boundary of the schedules are multiplied by it (`schedules.stretched`). It is
+    no remedy that saves time: the updates are as many, and each costs more.
+
+    With N examples, whose last batch may be smaller, k = ⌈B' / B⌉ epochs of ⌈N / B'⌉ updates are never fewer than one of
+    ⌈N / B⌉. They are k ⌈N / B'⌉ - ⌈N / B⌉ more, which is at most k - 1 where B' is a multiple of B.
+
+    Args:
+        batch_size: B, of the regime that is known.
+        new_batch_size: B', at least B.
+
+    Returns:
+        k, a whole number.
+
+    References:
+        Hoffer et al., "Train longer, generalize better", 2017, section 5; ⌈⌉ is of their code.
+
+    Example:
+        >>> regime_factor(128, 4096), regime_factor(128, 200)
+        (32, 2)
+    """
+    _require_whole(batch_size=batch_size, new_batch_size=new_batch_size)
+    if new_batch_size < batch_size:
+        raise ValueError(
+            f"new_batch_size={new_batch_size!r} is smaller than batch_size={batch_size!r}, and regime adaptation is for "
+            "batches that grow. Give the smaller first."
+        )
+    return -(-int(new_batch_size) // int(batch_size))
+
+
 def cap(batch_size, learning_rate, maximum):
     """Cut the batch to `maximum`, and the learning rate by the factor that the batch could not take.
 
@@ -377,7 +409,7 @@ _DO_NOT_HOLD = {
         "(Malladi et al. 2022). Pass 'sqrt'",
     ),
     "adascale": (
-        _ADAPTIVE,
+        (*_ADAPTIVE, "Lars"),  # of LARS neither "linear", its authors' rule, nor "sqrt" is known not to hold
         "its gain is derived for SGD (Johnson et al. 2020), and such optimizers divide by the gradient's size. Pass 'sqrt'",
     ),
     "sqrt": (

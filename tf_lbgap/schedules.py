@@ -337,6 +337,32 @@ def scaled(schedule, factor):
     return lambda progress: left(progress) * right(progress)
 
 
+@_schedule
+def stretched(schedule, factor):
+    """The schedule on a clock that is `factor` times slower: schedule(progress / factor).
+
+    Hoffer et al.'s regime adaptation: trained with a batch k times larger, an epoch holds k times fewer updates, so
+    epochs and all boundaries are multiplied by k = `scaling.regime_factor(batch_size, new_batch_size)`, and each phase
+    of the regime has the updates that it had. Multiply `epochs` of `fit` by k, too.
+
+    Args:
+        schedule: Function of progress, or a number.
+        factor: k, above 0.
+
+    References:
+        Hoffer et al., "Train longer, generalize better: closing the generalization gap in large batch training of
+        neural networks", 2017, section 5.
+
+    Example:
+        >>> rate = stretched(staircase(0.1, factor=0.1, milestones=[81, 122]), 32)
+        >>> rate(81 * 32 - 1), round(rate(81 * 32), 3)
+        (0.1, 0.01)
+    """
+    rule = _as_function(schedule=schedule)
+    _require_positive(factor=factor)
+    return lambda progress: rule(progress / factor)
+
+
 def _left(progress, epochs):
     """The share of `epochs` still to go: 1 at progress 0, 0 from `epochs` on."""
     return max(1 - progress / epochs, 0.0)

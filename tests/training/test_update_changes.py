@@ -160,6 +160,7 @@ def test_both_passes_of_sam_draw_the_same_masks(_float64):
 
     def numeric(w):
         return np.array([(loss(w + d) - loss(w - d)) / 2e-6 for d in 1e-6 * np.eye(len(w))])
+
     g = numeric(start)
     expected = start - numeric(start + 0.1 * g / np.linalg.norm(g))
     _put(model, start)
@@ -428,6 +429,28 @@ def test_mixed_precision_trains_as_float32_does_nearly(make):
         fit(model, make(), X, LABELS, epochs=3)
     moved = np.linalg.norm(flat(models[0]) - start)
     assert np.linalg.norm(flat(models[1]) - flat(models[0])) < 0.1 * moved
+
+
+@pytest.mark.parametrize("make", [CHANGES["sam"], CHANGES["adversarial_add"], CHANGES["conservative"]])
+def test_replicas_may_share_the_statistics_of_batch_normalization(_float64, make):
+    """They then wait for each other in the middle of both passes."""
+
+    def model(synchronized):
+        keras.utils.set_random_seed(1)
+        normalization = keras.layers.BatchNormalization(synchronized=synchronized)
+        layers = [keras.layers.Dense(6), normalization, keras.layers.Dense(3)]
+        made = keras.Sequential([keras.Input((4,)), *layers])
+        made.compile(keras.optimizers.SGD(0.05), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return made
+
+    alone = model(False)
+    with mirrored().scope():
+        together = model(True)
+    for one in (alone, together):
+        fit(one, make(), X[:36], LABELS[:36], batch_size=12)
+    np.testing.assert_allclose(flat(together), flat(alone), rtol=0, atol=1e-11)
+    with pytest.raises(ValueError, match="replicas cannot share statistics within an accumulated update"):
+        fit(together, make(), X, LABELS, micro_batch_size=5)
 
 
 def test_an_overflow_of_the_loss_scale_skips_the_update():

@@ -12,6 +12,8 @@ import weakref
 import keras
 import tensorflow as tf
 
+from tf_lbgap.optimizers import Lars
+
 _scaled = weakref.WeakKeyDictionary()  # optimizer -> (its own rate, the rate it has for this update)
 _momentum_factors = weakref.WeakKeyDictionary()  # optimizer -> factor of the rate that is in its buffers
 
@@ -169,10 +171,10 @@ def kind_of(optimizer):
 def check_momentum_correction(optimizer):
     """Raise if the optimizer has no momentum buffer that holds the rate."""
     inner = innermost(optimizer)
-    if not isinstance(inner, keras.optimizers.SGD) or not momentum_of(inner):
+    if not isinstance(inner, keras.optimizers.SGD | Lars) or not momentum_of(inner):
         raise ValueError(
             f"momentum_correction=True needs keras.optimizers.SGD with momentum; the model has "
-            f"{type(inner).__name__}. Leave momentum_correction out."
+            f"{type(inner).__name__}. Leave momentum_correction out; optimizers.Lars has it, too."
         )
 
 

@@ -90,6 +90,11 @@ def _steering(arm, batches):
 
 def _made(arm, seed):
     """Return the split, the compiled model and the stream of an arm."""
+    for key in ("update", "full_batch"):
+        if arm[key] is not None:
+            raise ConfigError(
+                f"{key}: advise times plain updates of batches, and the arm has {key}. Type {key}=null for those."
+            )
     split = load_split(arm["data"], seed)
     with strategy_of(arm).scope():
         model = make_compiled_model(arm, split, seed)

@@ -14,6 +14,7 @@ References:
 
 import tensorflow as tf
 
+from tf_lbgap import strategy
 from tf_lbgap.training import gradients, losses, parts, replicas
 from tf_lbgap.training.logs import Logs
 from tf_lbgap.training.update_change import step_of_part
@@ -43,6 +44,7 @@ class Accumulation:
         applies=True,
         train_step=None,
     ):
+        _check_batch_normalization(model)
         self._model, self._optimizer = model, model.optimizer
         self._micro_batch_size, self._static = micro_batch_size, static
         self._notebook, self._inner_products, self._applies = notebook, inner_products, applies
@@ -106,6 +108,18 @@ class Accumulation:
 
     def _loss_scale(self):
         return tf.cast(self._optimizer.scale_loss(tf.constant(1.0)), tf.float64)
+
+
+def _check_batch_normalization(model):
+    """Raise where replicas would have to talk to each other inside the loop, which TensorFlow cannot do."""
+    if strategy.num_replicas(model) == 1:
+        return
+    for layer in model._flatten_layers():
+        if getattr(layer, "synchronized", False):
+            raise ValueError(
+                f"Layer {layer.name!r} has synchronized=True, and replicas cannot share statistics within an accumulated update. "
+                "Take synchronized=True off, or train without micro_batch_size and ghost_batch_size."
+            )
 
 
 class _Loop:

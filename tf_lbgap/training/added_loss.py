@@ -1,7 +1,7 @@
 """Further terms in the loss that the user's own `train_step` differentiates."""
 
 from tf_lbgap.training import gradients
-from tf_lbgap.training.held import held
+from tf_lbgap.training.held import held_in_thread
 
 
 def step_with_loss(model, step, data, change, who):
@@ -18,19 +18,20 @@ def step_with_loss(model, step, data, change, who):
     Raises:
         ValueError: If its `train_step` does not ask for the loss there.
     """
-    own, takes_training = model.compute_loss, model._compute_loss_has_training_arg
-    asked = []
+    takes_training, asked = model._compute_loss_has_training_arg, []
 
-    def compute(x, y, y_pred, sample_weight):
-        training = {"training": True} if takes_training else {}
-        return own(x, y, y_pred, sample_weight, **training)
+    def changed(own):
+        def compute(x, y, y_pred, sample_weight):
+            training = {"training": True} if takes_training else {}
+            return own(x, y, y_pred, sample_weight, **training)
 
-    def compute_loss(x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        asked.append(None)
-        return change(compute(x, y, y_pred, sample_weight), compute, y, y_pred, sample_weight)
+        def compute_loss(x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            asked.append(None)
+            return change(compute(x, y, y_pred, sample_weight), compute, y, y_pred, sample_weight)
 
-    # Replicas wait for each other where the optimizer is applied, and none may wait while the loss is another.
-    with held(model, compute_loss=compute_loss), gradients.taken(model.optimizer) as calls:
+        return compute_loss
+
+    with held_in_thread(model, "compute_loss", changed), gradients.taken(model.optimizer) as calls:
         logs = step(data)
     if not asked:
         raise ValueError(

@@ -19,7 +19,7 @@ import keras
 import tensorflow as tf
 from keras.src.losses.losses import LossFunctionWrapper
 
-from tf_lbgap import attacks
+from tf_lbgap.attacks.accuracy import NAMED
 from tf_lbgap.training import parts
 from tf_lbgap.training.added_loss import forward, step_with_loss
 from tf_lbgap.training.checked import at_least
@@ -28,7 +28,6 @@ from tf_lbgap.training.elsewhere import Elsewhere, Seeds
 from tf_lbgap.training.update_change import UpdateChange, register
 
 MIXES = ("replace", "add")
-_TAKES = ["model", "loss", "x", "y"]
 
 
 @register
@@ -149,22 +148,16 @@ def _keras_loss(loss):
 def _function(attack):
     if callable(attack):
         return attack
-    known = [name for name in attacks.__all__ if _is_attack(getattr(attacks, name))]
-    if attack not in known:
+    if attack not in NAMED:
         raise ValueError(
-            f"Adversarial(attack={attack!r}): there is no such attack. Known: {', '.join(known)}."
+            f"Adversarial(attack={attack!r}): there is no such attack. Known: {', '.join(NAMED)}."
         )
-    return getattr(attacks, attack)
-
-
-def _is_attack(function):
-    return inspect.isfunction(function) and list(inspect.signature(function).parameters)[:4] == _TAKES
+    return NAMED[attack]
 
 
 def _name(attack):
     """The name of one of our attacks, which can be saved; a user's own function stays what it is."""
-    name = getattr(attack, "__name__", "")
-    return name if getattr(attacks, name, None) is attack else attack
+    return next((name for name, function in NAMED.items() if function is attack), attack)
 
 
 def _range(data_range):

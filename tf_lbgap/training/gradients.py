@@ -10,27 +10,22 @@ import threading
 import keras
 import tensorflow as tf
 
-from tf_lbgap.training.held import held
-
 
 @contextlib.contextmanager
 def taken(optimizer):
-    """Yield a list that gets (gradients, variables) for each call of `optimizer.apply` in the block.
+    """Yield a list that gets (gradients, variables) for each call of `optimizer.apply` in the block, by this thread.
 
     Raises:
         ValueError: Inside the block, when another optimizer is applied: which of the two would come once per
             update, and which once per part, cannot be known.
     """
     calls = []
-
-    def apply(grads, trainable_variables=None):
-        grads = list(grads)
-        if trainable_variables is None:
-            trainable_variables = optimizer._trainable_variables
-        calls.append((grads, list(trainable_variables)))
-
-    with _others_refused(optimizer), held(optimizer, apply=apply):
-        yield calls
+    with _intercepted():
+        _stack().append((optimizer, calls))
+        try:
+            yield calls
+        finally:
+            _stack().pop()
 
 
 ACCUMULATED = "an accumulated update", "train without micro_batch_size"
@@ -79,29 +74,56 @@ def dense(gradient, like):
     return tf.ensure_shape(tf.cast(gradient, like.dtype), like.shape)
 
 
-@contextlib.contextmanager
-def _others_refused(optimizer):
-    thread = threading.get_ident()
-    originals = [(cls, cls.__dict__["apply"]) for cls in _classes_with_apply(keras.optimizers.Optimizer)]
+_threads = (
+    threading.local()
+)  # replicas, and models that are trained at the same time, are in threads of their own
+_lock = threading.Lock()
+_originals = []  # (class, its own `apply`), while some thread takes gradients
+_blocks = 0
 
-    def refusing(original):
-        def apply(self, *args, **kwargs):
-            if threading.get_ident() != thread:  # another model is trained at the same time
-                return original(self, *args, **kwargs)
+
+def _stack():
+    """What this thread takes gradients of, the innermost last."""
+    if not hasattr(_threads, "stack"):
+        _threads.stack = []
+    return _threads.stack
+
+
+@contextlib.contextmanager
+def _intercepted():
+    global _blocks
+    with _lock:
+        if not _blocks:
+            classes = _classes_with_apply(keras.optimizers.Optimizer)
+            _originals[:] = [(cls, cls.__dict__["apply"]) for cls in classes]
+            for cls, original in _originals:
+                cls.apply = _intercepting(original)
+        _blocks += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _blocks -= 1
+            if not _blocks:
+                for cls, original in _originals:
+                    cls.apply = original
+
+
+def _intercepting(original):
+    def apply(self, grads, trainable_variables=None, **options):
+        if not _stack():
+            return original(self, grads, trainable_variables, **options)
+        optimizer, calls = _stack()[-1]
+        if self is not optimizer:
             raise ValueError(
                 f"train_step applies a second optimizer, {self.name!r}, beside model.optimizer, {optimizer.name!r}: such a "
                 "step cannot be accumulated. Train without micro_batch_size, or with one optimizer."
             )
+        if trainable_variables is None:
+            trainable_variables = optimizer._trainable_variables
+        calls.append((list(grads), list(trainable_variables)))
 
-        return apply
-
-    for cls, original in originals:
-        cls.apply = refusing(original)
-    try:
-        yield
-    finally:
-        for cls, original in originals:
-            cls.apply = original
+    return apply
 
 
 def _classes_with_apply(cls):
