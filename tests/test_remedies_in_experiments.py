@@ -36,6 +36,26 @@ def test_an_arm_trains_with_changed_updates(update, updates):
 
 
 @pytest.mark.usefixtures("_in_an_empty_folder")
+def test_variance_reduction_gets_the_stream_of_each_seed():
+    keys = {"update": {"call": "training.VarianceReduced"}, "optimizer": {"call": "keras.optimizers.SGD"}}
+    both = run({**arm(**keys), "seeds": 2})
+    alone = run({**arm(**keys), "first_seed": 1, "output": "runs/alone"})
+    assert both[1]["train_loss"] == alone[0]["train_loss"]
+    assert [row["updates"] for row in both] == [2 * BATCHES] * 2
+
+
+@pytest.mark.usefixtures("_in_an_empty_folder")
+def test_data_within_data_are_those_of_the_seed():
+    """Labels are noisy, and the split beneath them is redrawn."""
+    noisy = {"call": "data.corruption.noisy_labels", "data": DIGITS, "fraction": 0.3}
+    rows = run({**arm(data=noisy), "seeds": 2})
+    clean = run({**ONE_ARM, "seeds": 2, "output": "runs/clean"})
+    for seed in (0, 1):
+        assert rows[seed]["train_loss"] > clean[seed]["train_loss"]
+    assert rows[0]["test_loss"] != rows[1]["test_loss"]
+
+
+@pytest.mark.usefixtures("_in_an_empty_folder")
 def test_seeds_of_an_arm_with_changed_updates_do_not_depend_on_each_other():
     """The second seed trains with what was traced for the first, and as it would alone."""
     content = arm(update={"call": "training.SharpnessAware"}, micro_batch_size=20)

@@ -19,6 +19,7 @@ from tf_lbgap.schedules import (
     polynomial,
     scaled,
     staircase,
+    stretched,
     warmup,
 )
 
@@ -52,6 +53,7 @@ TYPED = [
     "warmup(staircase(3.2, factor=0.1, milestones=[30, 60, 80]), epochs=5)",
     "join([0.1, halving, linear(0.1, 0.0, epochs=10)], [80, 85])",
     "scaled(halving, cosine(1, epochs=3))",
+    "stretched(cosine(0.1, epochs=5), 4)",
 ]
 
 
@@ -90,6 +92,7 @@ def test_schedules_differ_by_function_and_by_arguments():
     assert cosine(0.1, epochs=200) == cosine(initial=0.1, epochs=200.0, final=0.0)
     assert cosine(0.1, epochs=200) != cosine(0.1, epochs=100)
     assert linear(1, 0, epochs=9) != polynomial(1, 0, epochs=9, power=1)
+    assert stretched(linear(1, 0, epochs=9), 2) != linear(1, 0, epochs=18)
 
 
 def test_a_config_is_what_yaml_files_hold():

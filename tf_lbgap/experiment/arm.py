@@ -17,7 +17,15 @@ from tf_lbgap.aside import check_room
 from tf_lbgap.callbacks.described import described
 from tf_lbgap.callbacks.summaries import Summaries
 from tf_lbgap.experiment import arm_callbacks
-from tf_lbgap.experiment.calls import ConfigError, as_schedule, is_call, make, make_function, mistakes
+from tf_lbgap.experiment.calls import (
+    ConfigError,
+    as_schedule,
+    is_call,
+    make,
+    make_function,
+    mistakes,
+    takes,
+)
 from tf_lbgap.experiment.clock import Clock, TimedSteps
 from tf_lbgap.experiment.evaluation import Evaluation
 from tf_lbgap.experiment.events import write_results
@@ -177,7 +185,7 @@ class Arm:
 
     def _callbacks(self, batches, stop, split, seed, folder, progress):
         config = self.config
-        result = self._changing()
+        result = self._changing(batches)
         result.append(self._steering(batches, folder))
         rate = None
         if is_call(config["learning_rate"]):
@@ -210,12 +218,13 @@ class Arm:
             result.append(self._checkpoint())
         return result
 
-    def _changing(self):
-        """The callback that changes updates, in a list. It keeps what was traced from seed to seed."""
+    def _changing(self, batches):
+        """The callback that changes updates, in a list. It keeps what was traced from seed to seed, unless it holds data."""
         if not self.config["update"]:
             return []
-        if self._changes is None:
-            self._changes = training.Changes(make(self.config["update"]))
+        needs_batches = any("batches" in takes(call) for call in self.config["update"])
+        if self._changes is None or needs_batches:
+            self._changes = training.Changes([make(call, batches=batches) for call in self.config["update"]])
         return [callbacks.ChangeUpdates(self._changes)]
 
     def _checkpoint(self):

@@ -14,7 +14,9 @@ def strategy_of(config):
 
 
 def load_split(config, seed):
-    """Return the `Split` that a data call gives for a seed."""
+    """Return the `Split` that a data call gives for a seed; data within it (of `data.corruption`) are of that seed, too."""
+    if is_call(config.get("data")):
+        config = {**config, "data": load_split(config["data"], seed)}
     split = make(config, seed=seed)
     with mistakes("data"):
         return data.splits.as_split(split, str(config["call"]))

@@ -85,7 +85,7 @@ def _of_the_noise(advice, about):
         yield f"The noise scale is that of SGD's gradient; for {about.optimizer} it is known to mislead (Merrill et al. 2025)."
     if about.layers & DROPPING:
         yield "The noise of dropout: the noise scale was measured without it."
-    if "BatchNormalization" in about.layers:
+    if any("BatchNormalization" in name for name in about.layers):
         yield "The noise of batch normalization: the noise scale was measured with exact statistics, and small ghost batches have more."
     if any(math.isinf(row.high) for row in advice.noise):
         yield "An upper end of the noise scale, at some points: from so many examples the gradient cannot be told from 0."

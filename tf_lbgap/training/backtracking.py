@@ -22,7 +22,7 @@ from tf_lbgap.data.keras_calls import callbacks_of, keras_calls
 from tf_lbgap.training import gradients, parts, replicas
 from tf_lbgap.training.checked import at_least, check_whole
 from tf_lbgap.training.elsewhere import Elsewhere, Seeds
-from tf_lbgap.training.held import held
+from tf_lbgap.training.held import held_in_thread
 from tf_lbgap.training.sharpness_aware import SharpnessAware
 from tf_lbgap.training.update_change import UpdateChange, register
 
@@ -147,8 +147,11 @@ class Backtracking(UpdateChange):
             def loss_after(rate):
                 seeds.rewind()
                 offsets = [-tf.cast(rate, g.dtype) * g for g in whole]
-                trial = Elsewhere(model, offsets, variables)
-                with trial, _Counting(trial), gradients.taken(optimizer), _noted(model) as losses:
+                with (
+                    Elsewhere(model, offsets, variables),
+                    gradients.taken(optimizer),
+                    _noted(model) as losses,
+                ):
                     step(data)
                 return _one(losses, model)
 
@@ -232,31 +235,19 @@ def _sum_of_replicas(number):
     return replicas.summed([number])[0]
 
 
-class _Counting(keras.StatelessScope):
-    """Inside `Elsewhere`: a pass whose loss is wanted, for a loop over micro-batches gives metrics nothing elsewhere."""
-
-    def __init__(self, elsewhere):
-        super().__init__()
-        self._elsewhere = elsewhere
-
-    def get_current_value(self, variable):
-        return self._elsewhere.get_current_value(variable)
-
-    def add_update(self, update):
-        self._elsewhere.add_update(update)
-
-
 @contextlib.contextmanager
 def _noted(model):
     """Yield a list that gets the losses which the block gives to the model's mean of losses: one per batch."""
-    tracker, losses = model._loss_tracker, []
-    update = tracker.update_state
+    losses = []
 
-    def update_state(values, sample_weight=None):
-        losses.append(values)
-        return update(values, sample_weight=sample_weight)
+    def noting(update):
+        def update_state(values, sample_weight=None):
+            losses.append(values)
+            return update(values, sample_weight=sample_weight)
 
-    with held(tracker, update_state=update_state):
+        return update_state
+
+    with held_in_thread(model._loss_tracker, "update_state", noting):
         yield losses
 
 

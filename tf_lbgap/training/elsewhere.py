@@ -12,7 +12,6 @@ import threading
 
 import keras
 import tensorflow as tf
-from keras.src.backend.common.stateless_scope import get_stateless_scope
 from keras.src.backend.tensorflow.core import Variable as _TensorFlowVariable
 
 from tf_lbgap.checkpoints import randomness
@@ -55,11 +54,6 @@ class Elsewhere(keras.StatelessScope):
     def __exit__(self, *exception):
         super().__exit__(*exception)
         _handles.leave()
-
-
-def is_elsewhere():
-    """Whether this is run inside such a block."""
-    return isinstance(get_stateless_scope(), Elsewhere)
 
 
 class Seeds:

@@ -112,7 +112,8 @@ def _intercepted():
 def _intercepting(original):
     def apply(self, grads, trainable_variables=None, **options):
         if not _stack():
-            return original(self, grads, trainable_variables, **options)
+            original(self, grads, trainable_variables, **options)
+            return
         optimizer, calls = _stack()[-1]
         if self is not optimizer:
             raise ValueError(

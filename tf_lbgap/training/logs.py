@@ -12,8 +12,8 @@ import typing
 
 import keras
 import tensorflow as tf
+from keras.src.backend.common.stateless_scope import get_stateless_scope
 
-from tf_lbgap.training.elsewhere import is_elsewhere
 from tf_lbgap.training.held import held
 
 CAPACITY = 64
@@ -35,6 +35,7 @@ class Logs:
     @contextlib.contextmanager
     def noted(self):
         """Note what metrics get and what they return in the block; it yields a function for what the step returns."""
+        self._scope = get_stateless_scope()
         self._means, self._sums = [], []  # float64 scalars of the part
         self._updates = []  # (metric, index of its mean, index of the sum of its weights, or None)
         self._results = {}  # id of a tensor -> _Result, which keeps the tensor alive
@@ -96,7 +97,9 @@ class Logs:
         return value
 
     def _update(self, metric, update, values, sample_weight=None):
-        if is_elsewhere():  # the pass is of no interest to metrics
+        if (
+            get_stateless_scope() is not self._scope
+        ):  # a second pass within the part, of no interest to metrics
             return
         of_loss = metric is self._model._loss_tracker or self._is_of_output(metric)
         if not _is_number(values) or not (of_loss or sample_weight is None):
