@@ -10,8 +10,9 @@ update, and waits for it.
     python benchmarks/remedies.py --pairs 5             a look
     python benchmarks/remedies.py --only Lars           rows whose name has this in it
 
-Targets: LARS at most 1.15 of SGD with momentum, LAMB at most 1.15 of Adam, ghost batch normalization at most
-1.10 of `BatchNormalization`. The last lines are the ratios to watch.
+Targets: SAM and FGSM training at most 2.1 of SGD, LARS at most 1.15 of SGD with momentum, LAMB at most 1.15 of Adam,
+ghost batch normalization at most 1.10 of `BatchNormalization`; the other changes of the update have no target. The
+last lines are the ratios to watch.
 """
 
 import argparse
@@ -42,7 +43,7 @@ class Row:
     name: str
     ours: Callable  # () -> (() -> None), which makes an update
     theirs: Callable
-    target: float  # the most that the ratio of their times may be
+    target: float | None  # the most that the ratio of their times may be
 
 
 def batch_for(model, batch_size):
@@ -52,13 +53,17 @@ def batch_for(model, batch_size):
     return tf.constant(x, tf.float32), tf.constant(rng.integers(0, 10, batch_size))
 
 
-def plain(make_model, make_optimizer, batch_size):
-    """Return a function that makes an update of a model compiled with an optimizer."""
+def plain(make_model, make_optimizer, batch_size, change=None):
+    """Return a function that makes an update of a model compiled with an optimizer, changed by `change()`."""
     model = make_model()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(make_optimizer(), loss)
     x, y = batch_for(model, batch_size)
     model.fit(x[: batch_size // 2], y[: batch_size // 2], batch_size=batch_size // 3, verbose=0)
+    if change is not None:
+        changes = lb.training.Changes(change())
+        changes.begin_fit(model)
+        changes.put()
 
     def update():
         float(model.train_function(iter([(x, y)]))["loss"])
@@ -100,6 +105,33 @@ def rows():
         yield Row(f"GhostBatchNormalization, {name}", ours, side(model, sgd, batch_size), 1.10)
 
 
+def rows_of_changes():
+    cnn = functools.partial(lb.networks.small_cnn, seed=0)
+    mlp = functools.partial(lb.networks.mlp, (784,), widths=(256, 256), seed=0)
+    resnet = functools.partial(lb.networks.resnet, (32, 32, 3), depth=8, seed=0)
+    sgd = functools.partial(keras.optimizers.SGD, 0.01, momentum=0.9)
+    changes = (
+        ("SAM", lb.training.SharpnessAware, 2.1),
+        ("FGSM training", functools.partial(lb.training.Adversarial, "fgsm", 0.01), 2.1),
+        (
+            "FGSM training, both losses",
+            functools.partial(lb.training.Adversarial, mix="add", ratio=0.5),
+            None,
+        ),
+        ("random signs", functools.partial(lb.training.Adversarial, "random_sign", 0.01), None),
+        ("m-SAM, m = 128", functools.partial(lb.training.SharpnessAware, m=128), None),
+        ("conservative, 3 steps", lb.training.Conservative, None),
+        ("stability training", lb.training.Stability, None),
+        ("noisy gradients", functools.partial(lb.training.NoisyGradient, 64), None),
+    )
+    for name, change, target in changes:
+        networks = [("small_cnn", cnn, 512), ("mlp", mlp, 512)]
+        for network, model, batch_size in networks + [("resnet8", resnet, 128)] * (target is not None):
+            theirs = functools.partial(plain, model, sgd, batch_size)
+            ours = functools.partial(plain, model, sgd, batch_size, change)
+            yield Row(f"{name} over SGD, {network}, batch {batch_size}", ours, theirs, target)
+
+
 def _with_ghosts(make_model, size):
     return lb.layers.with_ghost_batch_normalization(make_model(), size)
 
@@ -123,7 +155,7 @@ def main():
     parser.add_argument("--only", default="", help="measure rows whose name has this in it")
     options = parser.parse_args()
     watched = []
-    for row in rows():
+    for row in (*rows(), *rows_of_changes()):
         if options.only.lower() not in row.name.lower():
             continue
         ratios = measure(row, options.pairs)
@@ -133,7 +165,8 @@ def main():
         print(f"{row.name}: {len(ratios)} pairs, {spread}, median {median:.3f}", flush=True)
         keras.backend.clear_session()
     for row, median in watched:
-        print(f"{row.name} (target {row.target:.2f}): {median:.3f}")
+        target = f" (target {row.target:.2f})" if row.target else ""
+        print(f"{row.name}{target}: {median:.3f}")
 
 
 if __name__ == "__main__":
