@@ -18,6 +18,7 @@ import pytest
 from tf_lbgap import growth, scaling
 from tf_lbgap.experiment.calls import ConfigError, make
 from tf_lbgap.growth import (
+    Absa,
     BigBatch,
     Cabs,
     FriedlanderSchmidt,
@@ -35,6 +36,7 @@ CRITERIA = [
     BigBatch(),
     FriedlanderSchmidt(rate=0.99),
     FriedlanderSchmidt(practical=True),
+    Absa(),
     Cabs(),
     Plateau(),
 ]
@@ -48,6 +50,7 @@ MEASURED = {
     "inner_product_variance": 3.0,
     "loss": 0.7,
     "losses": (0.9, 0.8),
+    "top_eigenvalues": (8.0, 4.0),
     "learning_rate": 0.1,
     "momentum": 0.0,
     "updates": 40,
@@ -96,7 +99,7 @@ def test_what_is_missing_is_named_with_who_measures_it(criterion, name):
 @pytest.mark.parametrize(("criterion", "name"), EACH, ids=str)
 def test_of_what_is_no_number_nothing_follows(criterion, name):
     for value in (math.nan, -math.inf):
-        wrong = (0.9, value) if name == "losses" else value
+        wrong = (0.9, value) if name in ("losses", "top_eigenvalues") else value
         decision = criterion(64, {**MEASURED, name: wrong})
         assert decision.batch_size == 64
         assert name in decision.reason and str(value) in decision.reason and "stays" in decision.reason

@@ -14,6 +14,7 @@ from tf_lbgap.callbacks.mean_loss import MeanLoss
 from tf_lbgap.callbacks.monitor import check_whole
 from tf_lbgap.callbacks.noise_probe import NoiseProbe, Probe
 from tf_lbgap.callbacks.summaries import Summaries, call_when_steps_end
+from tf_lbgap.callbacks.top_eigenvalue import TopEigenvalue
 from tf_lbgap.data.plan import check_batch_size
 
 PROBES_OF_GAIN = 50
@@ -32,6 +33,7 @@ _FROM_PROBES = {
 _FROM_TRAINING = {
     "loss",
     "losses",
+    "top_eigenvalues",
     "learning_rate",
     "momentum",
     "updates",
@@ -42,12 +44,17 @@ _FROM_TRAINING = {
 
 
 class AdaptiveBatchSize(BatchSizeCallback):
-    """Let a criterion choose the batch size during `fit`, from gradients or losses.
+    """Let a criterion choose the batch size during `fit`, from gradients, losses, or curvature.
 
     Every `every` updates one is run as micro-batches, which tells |G|² and tr(Σ) (see `GradientNoiseMonitor`). When
     `window` of these probes are there, they are averaged, the criterion decides, and a new window begins. A new
     size holds from the next update on (with `steps_per_execution` above 1, from the next execution). A criterion
-    that needs nothing but losses decides at the end of each epoch.
+    that needs no probes decides at the end of each epoch.
+
+    For a criterion that needs `top_eigenvalues`, as `growth.Absa`, the largest eigenvalue of the Hessian of `sample` is
+    measured at the end of each epoch, to a hundredth, in recalibrated mode (exact statistics of batch normalization over
+    the sample, no Dropout), some 10 products at two to three gradients of the sample each; it is in the logs, as
+    `growth_top_eigenvalue`. Training stays as it is, bit for bit. One that did not converge is NaN, with a warning.
 
     Example:
 
@@ -74,9 +81,11 @@ class AdaptiveBatchSize(BatchSizeCallback):
         window: Probes to a decision. 1 decides from a single batch, as the tests of the papers do.
         num_micro_batches: Parts of a probed update.
         probe: `"update"`, or `"separate"` to probe other examples and leave all updates as they are.
+        sample: For criteria that need `top_eigenvalues`, and for no others: `(x, y)`, or a list of batches, the examples
+            on which curvature is measured; the same ones each time, of the training data and not augmented.
         micro_batch_size: As in `BatchSizeScheduler`.
         ghost_batch_size: As in `BatchSizeScheduler`.
-        log_dir: Where to write decisions and the noise scale for TensorBoard.
+        log_dir: Where to write decisions, the noise scale, and eigenvalues for TensorBoard.
         verbose: 1 prints a line whenever the size changes.
 
     Attributes:
@@ -106,6 +115,7 @@ class AdaptiveBatchSize(BatchSizeCallback):
         window=20,
         num_micro_batches=2,
         probe="update",
+        sample=None,
         micro_batch_size=None,
         ghost_batch_size=None,
         log_dir=None,
@@ -148,6 +158,7 @@ class AdaptiveBatchSize(BatchSizeCallback):
                 probe=probe,
                 inner_products="inner_product_variance" in self._needs,
             )
+        self._curvature = _curvature(criterion, "top_eigenvalues" in self._needs, sample, log_dir)
         self.log_dir, self._tells = log_dir, bool(verbose)
         self.history, self._summaries, self._loss = [], None, MeanLoss()
         self._window, self._recent, self._pending = [], [], None
@@ -155,6 +166,7 @@ class AdaptiveBatchSize(BatchSizeCallback):
         self._noise = {}  # trace and squared norm of the last probes, for AdaScale
         self._decisive = {}  # what the first decision was made from
         self._losses = []  # of the epochs since the size moved
+        self._top_eigenvalues = []  # of all epochs at whose end there was something to decide
 
     def reference_batch_size(self):
         return self._first
@@ -176,6 +188,8 @@ class AdaptiveBatchSize(BatchSizeCallback):
             "noise": dict(self._noise),
             "decisive": dict(self._decisive),
             "losses": list(self._losses),
+            "top_eigenvalues": list(self._top_eigenvalues),
+            "curvature": self._curvature.get_state() if self._curvature else None,
             "history": copy.deepcopy(self.history),
             "window": [probe._asdict() for probe in self._window],
             "recent": [probe._asdict() for probe in self._recent],
@@ -189,6 +203,7 @@ class AdaptiveBatchSize(BatchSizeCallback):
         super().set_state(state)
         self._wanted, self._noise = state["wanted"], dict(state["noise"])
         self._decisive, self._losses = dict(state["decisive"]), list(state["losses"])
+        self._top_eigenvalues = list(state.get("top_eigenvalues", []))
         self.history = copy.deepcopy(state["history"])
 
     def _place_of_pending(self):
@@ -204,9 +219,21 @@ class AdaptiveBatchSize(BatchSizeCallback):
             self._pending = self.history[place]
         if self._probe is not None:
             self._probe.is_owed = state["is_owed"]
+        if self._curvature is not None and state.get("curvature"):
+            self._curvature.set_state(state["curvature"])
         self._loss.set_state(state["loss"])
 
     # Hooks.
+
+    def set_model(self, model):
+        super().set_model(model)
+        if self._curvature is not None:
+            self._curvature.set_model(model)
+
+    def set_params(self, params):
+        super().set_params(params)
+        if self._curvature is not None:
+            self._curvature.set_params(params)
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
@@ -215,6 +242,8 @@ class AdaptiveBatchSize(BatchSizeCallback):
             check(*rates.kind_of(self.model.optimizer))
         if self._probe is not None:
             self._probe.begin_fit(self.model, type(self).__name__)
+        if self._curvature is not None:
+            self._curvature.on_train_begin()
         if self.log_dir is not None:
             self._summaries = Summaries(self.log_dir, self.model)
             call_when_steps_end(self._summaries.flush)
@@ -230,6 +259,8 @@ class AdaptiveBatchSize(BatchSizeCallback):
             self._loss.begin_epoch(self._end)
         if self._probe is not None:
             self._probe.begin_epoch()
+        if self._curvature is not None:
+            self._curvature.on_epoch_begin(epoch)
 
     def on_train_batch_begin(self, batch, logs=None):
         super().on_train_batch_begin(batch, logs)
@@ -245,7 +276,7 @@ class AdaptiveBatchSize(BatchSizeCallback):
         self._recent = [*self._recent, probe][-max(self.window, PROBES_OF_GAIN) :]
         if len(self._window) < self.window:
             return
-        if self._decides_by_epoch:
+        if self._decides_by_epoch or self._nothing_is_left():
             self._noise = _mean_noise(self._recent)
         else:
             self._decide(_loss_of(logs))
@@ -254,10 +285,13 @@ class AdaptiveBatchSize(BatchSizeCallback):
         loss = _loss_of(logs)
         self._losses.append(loss)
         self._loss.end_epoch(loss, self._end)
+        logs = {} if logs is None else logs
+        if self._curvature is not None:
+            self._measure_curvature(epoch, logs)
         super().on_epoch_end(epoch, logs)
         if self._pending is not None:  # it may have come too late to drop the rest of the epoch
             self.batches.batch_size = self._pending["new_batch_size"]
-        if self._decides_by_epoch:
+        if self._decides_by_epoch and not self._nothing_is_left():
             self._decide(loss)
         if self._summaries is not None:
             self._summaries.flush()
@@ -265,6 +299,8 @@ class AdaptiveBatchSize(BatchSizeCallback):
     def on_train_end(self, logs=None):
         if self._probe is not None:
             self._probe.end_fit()
+        if self._curvature is not None:
+            self._curvature.on_train_end()
         super().on_train_end(logs)
         if not self.history and self._probe is not None:
             warnings.warn(
@@ -286,6 +322,17 @@ class AdaptiveBatchSize(BatchSizeCallback):
         self._waited += 1
 
     # A decision.
+
+    def _nothing_is_left(self):
+        """Whether the batch is at the maximum, and the criterion has nothing to decide there."""
+        most = self.batches.shared_equally(self.maximum)
+        return getattr(self.criterion, "ends_at_maximum", False) and self.batches.batch_size >= most
+
+    def _measure_curvature(self, epoch, logs):
+        if self._nothing_is_left():
+            self._curvature.skip_epoch_end(logs)
+        else:
+            self._top_eigenvalues.append(self._curvature.at_epoch_end(epoch, logs))
 
     def _decide(self, loss):
         size, measured = self.batches.batch_size, self._measured(loss)
@@ -339,6 +386,7 @@ class AdaptiveBatchSize(BatchSizeCallback):
         measured = {
             "loss": self._loss.value(loss, self._end),
             "losses": tuple(self._losses),
+            "top_eigenvalues": tuple(self._top_eigenvalues),
             "learning_rate": rates.used_rate(optimizer, self.batches, self.params),
             "momentum": rates.momentum_of(optimizer),
             "progress": float(self.batches.progress),
@@ -412,6 +460,28 @@ def _checked_needs(criterion):
             f"{_nearest(name, _FROM_PROBES | _FROM_TRAINING)}"
         )
     return set(needs)
+
+
+def _curvature(criterion, is_needed, sample, log_dir):
+    """What measures curvature, or None if nobody asks for it."""
+    name = getattr(criterion, "__name__", type(criterion).__name__)
+    if not is_needed:
+        if sample is not None:
+            raise ValueError(
+                f"sample= was given, but {name} does not need top_eigenvalues, for which it is. Leave it out."
+            )
+        return None
+    if sample is None:
+        raise ValueError(
+            f"{name} needs top_eigenvalues, which are measured on a sample of the training data: pass "
+            "sample=(x[:128], y[:128])."
+        )
+    if hasattr(sample, "shape"):
+        raise ValueError(
+            f"sample is an array of shape {tuple(sample.shape)}, but curvature needs targets, too: pass "
+            "sample=(x[:128], y[:128])."
+        )
+    return TopEigenvalue(sample, log_dir)
 
 
 def _nearest(name, known):

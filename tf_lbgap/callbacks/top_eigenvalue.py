@@ -23,10 +23,15 @@ class TopEigenvalue(CurvatureMonitor):
 
     def __init__(self, sample, log_dir=None):
         super().__init__(sample, tolerance=TOLERANCE, preconditioned=False, prefix=PREFIX, log_dir=log_dir)
+        self._latest = None
 
     def names(self):
         """Return the names of the scalars, without prefix."""
         return [NAME, f"{NAME}_residual"]
+
+    def get_state(self):
+        """Return what it has found, or None before the first epoch."""
+        return None if self._latest is None else super().get_state()
 
     def on_train_begin(self, logs=None):
         Monitor.on_train_begin(self, logs)  # not CurvatureMonitor's, which warns where no edge is known
@@ -43,7 +48,7 @@ class TopEigenvalue(CurvatureMonitor):
         logs.update({PREFIX + name: math.nan for name in self.names()})
 
     def _make(self, loss, batches, options):
-        self.k = min(2, self.model.count_params())
+        self.k = min(2, sum(math.prod(v.shape) for v in self.model.trainable_variables))
         return super()._make(loss, batches, options)
 
     def _scalars(self, row):

@@ -39,6 +39,7 @@ from tf_lbgap.experiment.making import (
 )
 
 UNLIMITED = 10**6  # epochs, where something else ends training
+CRITERION_EXAMPLES = 128  # on which a criterion of curvature measures: those of Yao et al.'s code
 
 
 class Arm:
@@ -186,7 +187,7 @@ class Arm:
     def _callbacks(self, batches, stop, split, seed, folder, progress):
         config = self.config
         result = self._changing(batches)
-        result.append(self._steering(batches, folder))
+        result.append(self._steering(batches, split, folder))
         rate = None
         if is_call(config["learning_rate"]):
             rate = as_schedule(config["learning_rate"], "learning_rate")
@@ -202,8 +203,7 @@ class Arm:
                 )
             )
         result += [stop, arm_callbacks.StopAtNaN()] if stop else [arm_callbacks.StopAtNaN()]
-        offered = {"batches": batches, "recalibrate": batches, "log_dir": folder, "seed": seed}
-        result += [make(callback, **offered) for callback in config["callbacks"] or ()]
+        result += self._further_callbacks(batches, seed, folder)
         if folder is not None:
             if self.measure.validation_examples:
                 result.append(arm_callbacks.Validation(functools.partial(self._validate, split)))
@@ -227,6 +227,15 @@ class Arm:
             self._changes = training.Changes([make(call, batches=batches) for call in self.config["update"]])
         return [callbacks.ChangeUpdates(self._changes)]
 
+    def _further_callbacks(self, batches, seed, folder):
+        offered = {"batches": batches, "recalibrate": batches, "log_dir": folder, "seed": seed}
+        offered["maximum"] = self.config["maximum"]
+        changes = self._changes.changes if self._changes else []
+        adversarial = [change for change in changes if isinstance(change, training.Adversarial)]
+        if adversarial:
+            offered["change"] = adversarial[0]
+        return [make(callback, **offered) for callback in self.config["callbacks"] or ()]
+
     def _checkpoint(self):
         # Several workers have to agree, and each of them has a clock of its own.
         every = "epoch" if self.config["strategy"] in ("multiworker", "auto") else arm_callbacks.NowAndThen()
@@ -234,7 +243,7 @@ class Arm:
         checkpoint._save = self._clock.part("measure")(checkpoint._save)  # not training
         return checkpoint
 
-    def _steering(self, batches, folder):
+    def _steering(self, batches, split, folder):
         """The callback that says how large a batch is."""
         config = self.config
         shared = {
@@ -246,7 +255,10 @@ class Arm:
             "ghost_batch_size": config["ghost_batch_size"],
         }
         if config["adaptive"] is not None:
-            return callbacks.AdaptiveBatchSize(batches, **make(config["adaptive"]), **shared, log_dir=folder)
+            adaptive = make(config["adaptive"])
+            if "top_eigenvalues" in getattr(adaptive["criterion"], "needs", ()):
+                adaptive["sample"] = first_examples(split.x_train, split.y_train, CRITERION_EXAMPLES)
+            return callbacks.AdaptiveBatchSize(batches, **adaptive, **shared, log_dir=folder)
         schedule = self._schedule or schedules.constant(batches.batch_size)
         more = {"multiple_of": config["multiple_of"], "sizes": config["sizes"]}
         return callbacks.BatchSizeScheduler(batches, schedule, **more, **shared)

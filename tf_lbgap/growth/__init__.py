@@ -8,6 +8,7 @@
 costs and limits of each, side by side: docs/growth.md.
 """
 
+from tf_lbgap.growth.absa import Absa
 from tf_lbgap.growth.big_batch import BigBatch
 from tf_lbgap.growth.cabs import Cabs
 from tf_lbgap.growth.decision import Criterion, Decision
@@ -17,6 +18,7 @@ from tf_lbgap.growth.norm_test import InnerProductTest, NormTest
 from tf_lbgap.growth.plateau import Plateau
 
 __all__ = [
+    "Absa",
     "BigBatch",
     "Cabs",
     "Criterion",

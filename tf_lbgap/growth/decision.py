@@ -18,10 +18,15 @@ _MEASURED_BY = {
     "inner_product_variance": 'the probes of callbacks.AdaptiveBatchSize(batches, criterion, probe="update") measure it',
     "first_trace": "callbacks.AdaptiveBatchSize keeps the trace of its first decision",
     "losses": "callbacks.AdaptiveBatchSize collects the mean training loss of each epoch since the size changed",
+    "top_eigenvalues": (
+        "callbacks.AdaptiveBatchSize(batches, criterion, sample=(x, y)) measures the largest eigenvalue of the sample's "
+        "Hessian at the end of each epoch"
+    ),
 }
 for _name in ("loss", "learning_rate", "momentum", "updates", "progress", "num_examples", "first_batch_size"):
     _MEASURED_BY[_name] = "callbacks.AdaptiveBatchSize reads it from the fit"
 
+_SERIES = ("losses", "top_eigenvalues")  # tuples of a number per epoch
 _MAY_BE_INFINITE = ("noise_scale", "noise_scale_low", "noise_scale_high")  # where |G|² may be 0
 
 
@@ -48,6 +53,9 @@ class Criterion:
 
     multiplies = False
     """Whether it asks for a multiple of the size that it is given: at a maximum it is given what it wanted last."""
+
+    ends_at_maximum = False
+    """Whether nothing is left to decide at the maximum: then it is not asked there, and nothing is measured for it."""
 
     def __call__(self, batch_size, measured):
         """Return the `Decision` for a batch size, examples per update.
@@ -85,7 +93,7 @@ class Criterion:
             raise ValueError(
                 f"{type(self).__name__} needs {name!r}, but was given {found}: {_MEASURED_BY.get(name, _FROM_PROBES)}."
             )
-        return tuple(float(loss) for loss in value) if name == "losses" else float(value)
+        return tuple(float(entry) for entry in value) if name in _SERIES else float(value)
 
 
 def keep(batch_size, reason, numbers):
@@ -113,6 +121,8 @@ def is_number(value):
 
 
 def _is_usable(name, value):
+    if name == "top_eigenvalues":  # an earlier one that is unknown is an epoch that went by
+        return all(map(math.isfinite, value[-1:]))
     if isinstance(value, tuple):
         return all(map(math.isfinite, value))
     return math.isfinite(value) or (name in _MAY_BE_INFINITE and value == math.inf)

@@ -102,7 +102,7 @@ class Adversarial(UpdateChange):
         def replacing(data):
             x, y, *weight = data
             n = tf.cast(parts.num_examples(data), tf.float64)
-            count = tf.cast(tf.floor(n * self._traced_ratio), tf.int64)
+            count = tf.cast(tf.floor(n * self._traced_ratio + 1e-9), tf.int64)  # 0.29 of 100 are 29
 
             def perturbed():
                 first = self._perturbed(model, x[:count], y[:count])
