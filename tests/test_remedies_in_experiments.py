@@ -109,6 +109,17 @@ def test_accuracy_under_attack_is_in_the_rows():
     assert row["robust_accuracy_fgsm_1"] <= row["robust_accuracy_fgsm_0.5"] < row["test_accuracy"]
 
 
+def test_what_is_written_into_a_run_directory_is_read_as_the_same_experiment():
+    arms = {
+        "all": {"full_batch": "l-bfgs"},
+        "sam": {"batch_size": 30, "update": {"call": "training.SharpnessAware"}},
+        "swa": {"batch_size": 30, "callbacks": {"call": "callbacks.WeightAveraging"}},
+    }
+    robustness = {"attacks": "fgsm", "epsilons": 0.1}
+    made = experiment.from_dict({**ONE_ARM, "arms": arms, "measure": {"robustness": robustness}})
+    assert experiment.from_dict(made.to_dict()) == made
+
+
 @pytest.mark.parametrize(
     ("keys", "words"),
     [

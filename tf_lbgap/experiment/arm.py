@@ -124,7 +124,8 @@ class Arm:
             check_room(folder, 3 * size + 200_000)
             self._model.save_weights(folder / "model.weights.h5")
         seconds = {f"seconds_{part}": value for part, value in self._clock.seconds.items()}
-        return {"seed": seed, **result, "seconds": sum(seconds.values()), **seconds}
+        cpu = self._clock.cpu_seconds["train"] + self._clock.cpu_seconds["input"]
+        return {"seed": seed, **result, "seconds": sum(seconds.values()), **seconds, "seconds_cpu": cpu}
 
     def _write_results(self, writer, result, monitor):
         update = result["updates"]

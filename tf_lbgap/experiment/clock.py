@@ -11,12 +11,17 @@ PARTS = ("compile", "input", "train", "evaluate", "measure")
 
 
 class Clock:
-    """Adds up seconds by part. A part that begins inside another is not counted twice."""
+    """Adds up seconds by part. A part that begins inside another is not counted twice.
+
+    Attributes:
+        seconds: By the clock on the wall.
+        cpu_seconds: Of the process, all its threads together.
+    """
 
     def __init__(self):
-        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self.seconds, self.cpu_seconds = dict.fromkeys(PARTS, 0.0), dict.fromkeys(PARTS, 0.0)
         self._stack = []
-        self._since = None
+        self._since = self._cpu_since = None
 
     @contextlib.contextmanager
     def part(self, name):
@@ -30,20 +35,22 @@ class Clock:
             self._stack.pop()
 
     def get_state(self):
-        """Return the seconds so far, by part."""
+        """Return the seconds so far, by part, and those of the processor."""
         self._settle()
-        return dict(self.seconds)
+        return {**self.seconds, **{f"cpu_{part}": value for part, value in self.cpu_seconds.items()}}
 
     def set_state(self, seconds):
         """Add those of a process that this one goes on from."""
-        for part, value in seconds.items():
-            self.seconds[part] += value
+        for part in PARTS:
+            self.seconds[part] += seconds[part]
+            self.cpu_seconds[part] += seconds[f"cpu_{part}"]
 
     def _settle(self):
-        now = time.perf_counter()
+        now, cpu = time.perf_counter(), time.process_time()
         if self._stack:
             self.seconds[self._stack[-1]] += now - self._since
-        self._since = now
+            self.cpu_seconds[self._stack[-1]] += cpu - self._cpu_since
+        self._since, self._cpu_since = now, cpu
 
 
 class TimedSteps:

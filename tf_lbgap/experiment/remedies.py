@@ -41,7 +41,7 @@ def full_batch(arm, own, equal, where):
         )
     check_keys(content, FULL_BATCH_KEYS, where)
     for key in _FOR_BATCHES:
-        if own.get(key) is not None:
+        if own.get(key) not in (None, False):
             raise ConfigError(f"{where}: there are no batches, so the arm takes no {key}. Leave it out.")
     if equal not in ("loss", "epochs", "updates"):
         raise ConfigError(f"{where}: works with equal: loss, epochs or updates, not with equal: {equal}.")
