@@ -191,7 +191,7 @@ def transfer(
 def attack_on(attack, model, loss, x, y, data_range, seed, chunk):
     """Return the function `epsilon -> x'` of a chunk of examples; its seed is its own, and that of all sizes."""
     options = {"data_range": data_range}
-    if _wants_seed(attack):
+    if wants_seed(attack):
         options["seed"] = int(np.random.SeedSequence([_whole_seed(seed), chunk]).generate_state(1)[0])
     return lambda epsilon: attack(model, loss, x, y, epsilon=epsilon, **options)
 
@@ -249,7 +249,7 @@ def _chunks(arrays, chunk_size):
         yield start, x[start : start + chunk_size], y[start : start + chunk_size]
 
 
-def _wants_seed(attack):
+def wants_seed(attack):
     """Whether an attack has a seed that is not set by a `functools.partial`; None, as of `pgd`, asks for no noise."""
     parameter = inspect.signature(attack).parameters.get("seed")
     set_already = isinstance(attack, functools.partial) and "seed" in attack.keywords

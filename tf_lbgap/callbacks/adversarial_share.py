@@ -6,7 +6,9 @@ import keras
 
 from tf_lbgap.callbacks.batch_size_callback import BatchSizeCallback
 from tf_lbgap.callbacks.change_updates import ChangeUpdates
+from tf_lbgap.callbacks.monitor import check_whole
 from tf_lbgap.callbacks.stream import check_batches, check_read, fit_arguments
+from tf_lbgap.callbacks.summaries import call_when_steps_end
 from tf_lbgap.data.keras_calls import callbacks_of
 from tf_lbgap.data.plan import check_batch_size
 from tf_lbgap.training import Adversarial
@@ -19,15 +21,17 @@ class AdversarialShare(keras.callbacks.Callback):
 
     B₀ is the size that the stream had when this was made, and r₀ the change's ratio then. So an update replaces as many
     examples, ⌊r₀ B₀⌋ up to rounding, whatever its batch. The second half begins with epoch ⌊epochs / 2⌋, counted from 0,
-    `epochs` being those of `fit`, but not with the first. A size that moves within an epoch counts from the next one on.
+    `epochs` being those of `fit` unless they are given, but not with the first. A size that moves within an epoch counts
+    from the next one on.
 
-    `adversarial_ratio`, that of the epoch, comes into the logs. After `fit` the change has r₀ again. There is no
-    state: the ratio follows from the epoch and the batch, so training goes on after a crash with what it had.
+    `adversarial_ratio`, that of the epoch, comes into the logs. When the updates of an epoch have ended, or broke off, the
+    change has r₀ again. `Checkpoint` goes on with the ratio of the epoch that was interrupted.
 
     Args:
         batches: The `data.Batches` that is given to `fit`.
         change: The `training.Adversarial` that `ChangeUpdates` makes in the same `fit`.
         half: Whether it is 0 in the second half.
+        epochs: Of the whole training, where `fit` is told others because something else ends it.
         maximum: The batch from which on it is 0, if training has grown to it; None: no batch.
 
     Raises:
@@ -51,7 +55,7 @@ class AdversarialShare(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, batches, change, *, half=True, maximum=None):
+    def __init__(self, batches, change, *, half=True, maximum=None, epochs=None):
         super().__init__()
         check_batches(batches, self)
         if not isinstance(change, Adversarial):
@@ -73,7 +77,10 @@ class AdversarialShare(keras.callbacks.Callback):
                     f"maximum={maximum} is below the stream's first batch_size={self._first}. Pass the largest batch that "
                     "training may grow to, as to AdaptiveBatchSize, or None."
                 )
+        if epochs is not None:
+            check_whole(1, epochs=epochs)
         self.batches, self.change, self.half, self.maximum = batches, change, half, maximum
+        self.epochs, self._ratio, self._restored = epochs, None, None
 
     def ratio_at(self, epoch, epochs, batch_size):
         """Return the ratio of an epoch, counted from 0, of so many, with a batch of so many examples."""
@@ -89,16 +96,27 @@ class AdversarialShare(keras.callbacks.Callback):
         arguments = fit_arguments()
         if arguments is not None:
             self._check_others(callbacks_of(arguments))
+        call_when_steps_end(self._put_back)
+
+    def get_state(self):
+        """Return the ratio of the epoch, if it is not over."""
+        return {"ratio": self._ratio if self.batches.position[1] else None}
+
+    def set_state(self, state):
+        """Go on with it, in the epoch that was interrupted."""
+        self._restored = state["ratio"]
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._ratio = self.ratio_at(epoch, self.params["epochs"], self.batches.batch_size)
+        self._ratio = self.ratio_at(epoch, self.epochs or self.params["epochs"], self.batches.batch_size)
+        if self._restored is not None:
+            self._ratio, self._restored = self._restored, None
         self.change.ratio = self._ratio
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
             logs["adversarial_ratio"] = self._ratio
 
-    def on_train_end(self, logs=None):
+    def _put_back(self):
         self.change.ratio = self._first_ratio
 
     def _check_others(self, callbacks):

@@ -46,18 +46,18 @@ class ChangeUpdates(keras.callbacks.Callback):
         build_optimizer(self.model)
         self._check_order()
         self._changes.begin_fit(self.model)
-        self._changes.put()  # for who tries updates before the first one
+        if any(isinstance(c, BatchSizeCallback) and c.looks_at_updates for c in self._callbacks()):
+            self._changes.put()
         self._watched = False
 
     def on_epoch_begin(self, epoch, logs=None):
         for change in self.changes:
             change.begin_epoch(self.model, epoch)
-        self._changes.put()
-        if (
-            not self._watched
-        ):  # after those who choose between train functions, whose choice has to be taken back first
-            self._watched = True
-            call_when_steps_end(self._changes.take_away)
+        # The model is changed while updates are made, and not before: a callback may yet refuse the fit. And this begins after
+        # those who choose between train functions, whose choice has to be taken back first.
+        if not self._watched and not call_when_steps_end(self._changes.take_away, begin=self._changes.put):
+            self._changes.put()  # somebody's own loop
+        self._watched = True
 
     def on_train_end(self, logs=None):
         self._changes.take_away()
@@ -71,8 +71,11 @@ class ChangeUpdates(keras.callbacks.Callback):
         for change, its in zip(self.changes, state, strict=True):
             change.set_state(its)
 
+    def _callbacks(self):
+        return callbacks_of(fit_arguments() or {})
+
     def _check_order(self):
-        for callback in callbacks_of(fit_arguments() or {}):
+        for callback in self._callbacks():
             if callback is self:
                 return
             if isinstance(callback, ChangeUpdates):

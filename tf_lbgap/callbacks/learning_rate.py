@@ -173,8 +173,8 @@ def check_momentum_correction(optimizer):
     inner = innermost(optimizer)
     if not isinstance(inner, keras.optimizers.SGD | Lars) or not momentum_of(inner):
         raise ValueError(
-            f"momentum_correction=True needs keras.optimizers.SGD with momentum; the model has "
-            f"{type(inner).__name__}. Leave momentum_correction out; optimizers.Lars has it, too."
+            f"momentum_correction=True needs keras.optimizers.SGD or optimizers.Lars, with momentum; the model has "
+            f"{type(inner).__name__} with momentum {momentum_of(inner):g}. Leave momentum_correction out."
         )
 
 

@@ -106,7 +106,8 @@ class StaticMicroBatches(MicroBatches):
             raise ValueError(
                 "static_shapes=True makes one update per execution: leave steps_per_execution out."
             )
-        if self._model is not model or self._updates.optimizer is not model.optimizer:
+        made_for = (self._model, getattr(self._updates, "optimizer", None))
+        if made_for != (model, model.optimizer) or self._updates.train_step != model.train_step:
             self._updates = StaticUpdates(model, self.limit, self._batches.element_spec)
         self._model = model
         call_when_steps_end(self.end_fit)

@@ -55,14 +55,16 @@ class Recalibration(keras.callbacks.Callback):
         check_alone(self)
         variables = statistics_of(self.model)
         broke_off = self._own is not None and len(self._own) == len(variables)
-        if broke_off and all(
-            np.array_equal(v.numpy(), e) for v, e in zip(variables, self._exact, strict=True)
+        if (
+            broke_off
+            and self._exact is not None
+            and all(np.array_equal(v.numpy(), e) for v, e in zip(variables, self._exact, strict=True))
         ):
             self._put_back(variables)  # else the model was trained since, on statistics of its own
         self._own = [variable.numpy() for variable in variables]
         try:
             recalibrate(self.model, self.batches)
-        except ValueError:
+        except BaseException:  # whatever it is, the statistics are half exact by now
             self._put_back(variables)
             raise
         self._exact = [variable.numpy() for variable in variables]

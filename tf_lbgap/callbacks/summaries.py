@@ -89,19 +89,28 @@ def flush_all():
         writer.flush()
 
 
-def call_when_steps_end(function):
+def call_when_steps_end(function, begin=None):
     """Let the running `fit` call a function whenever the updates of an epoch have ended, or were broken off.
 
     Keras tells callbacks of no exception. But `fit` makes the updates of an epoch inside a `with` block of its
     iterator, which an exception leaves, too. In somebody's own training loop nothing is called.
+
+    Args:
+        function: What is called then.
+        begin: What is called when the updates of an epoch begin, after `on_epoch_begin` of all callbacks.
+
+    Returns:
+        Whether there is such a `fit`.
     """
     iterator = (fit_arguments() or {}).get("epoch_iterator")
     theirs = getattr(iterator, "catch_stop_iteration", None)
     if theirs is None:
-        return
+        return False
 
     @contextlib.contextmanager
     def catch_stop_iteration():
+        if begin is not None:
+            begin()
         try:
             with theirs():
                 yield
@@ -109,3 +118,4 @@ def call_when_steps_end(function):
             function()
 
     iterator.catch_stop_iteration = catch_stop_iteration
+    return True

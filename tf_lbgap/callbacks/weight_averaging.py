@@ -94,6 +94,7 @@ class WeightAveraging(keras.callbacks.Callback):
             recalibrate if recalibrate is None or recalibrate is False else readable_again(recalibrate)
         )
         self._cadence = cadence_of(every)
+        self._is_each_update = every == 1
         self._is_fitting = False
         self._averages = self._own = self._taken_at = self._pending = None
         self.num_averaged = 0
@@ -219,7 +220,7 @@ class WeightAveraging(keras.callbacks.Callback):
         if self.recalibrate is not None and self.recalibrate is not False:
             try:
                 recalibrate(self.model, self.recalibrate)
-            except ValueError:
+            except BaseException:  # whatever it is, the last weights must not be lost
                 _put_back(own)
                 raise
         return own
@@ -275,9 +276,10 @@ class WeightAveraging(keras.callbacks.Callback):
     # Where training is.
 
     def _update_at(self, batch):
-        if self.model.steps_per_execution > 1:  # Keras' index overshoots in a last execution that is not full
-            return int(self.model.optimizer.iterations.numpy())
-        return self._first + batch + 1  # asking an accelerator would wait for it
+        if self._is_each_update and self.model.steps_per_execution == 1:
+            return self._first + batch + 1  # asking an accelerator would wait for it
+        # Keras' index overshoots in a last execution that is not full, and a batch may be several updates, or none.
+        return int(self.model.optimizer.iterations.numpy())
 
     def _progress(self, ended=False):
         return self._where.progress(self._epoch, self._steps, ended)[0]

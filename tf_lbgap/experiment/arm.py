@@ -55,6 +55,7 @@ class Arm:
         self.config, self.equal, self.measure = config, equal, measure
         self._strategy = strategy_of(config)
         self._model = self._changes = None
+        self._own_callbacks = ()
 
     def run(self, seed, *, split=None, folder=None, progress=None, checkpoints=None):
         """Train with a seed and return its results.
@@ -187,7 +188,7 @@ class Arm:
 
     def _callbacks(self, batches, stop, split, seed, folder, progress):
         config = self.config
-        result = self._changing(batches)
+        result = self._changing(batches, seed)
         result.append(self._steering(batches, split, folder))
         rate = None
         if is_call(config["learning_rate"]):
@@ -204,10 +205,11 @@ class Arm:
                 )
             )
         result += [stop, arm_callbacks.StopAtNaN()] if stop else [arm_callbacks.StopAtNaN()]
-        result += self._further_callbacks(batches, seed, folder)
+        self._own_callbacks = self._further_callbacks(batches, seed, folder)
+        if self.measure.validation_examples and (folder is not None or self._own_callbacks):
+            result.append(arm_callbacks.Validation(functools.partial(self._validate, split)))
+        result += self._own_callbacks
         if folder is not None:
-            if self.measure.validation_examples:
-                result.append(arm_callbacks.Validation(functools.partial(self._validate, split)))
             result.append(callbacks.RunSummary(folder, batches, measured=self._measured))
             result.append(keras.callbacks.TensorBoard(folder, write_graph=False, update_freq="epoch"))
         if progress is not None:
@@ -219,23 +221,34 @@ class Arm:
             result.append(self._checkpoint())
         return result
 
-    def _changing(self, batches):
+    def _changing(self, batches, seed):
         """The callback that changes updates, in a list. It keeps what was traced from seed to seed, unless it holds data."""
         if not self.config["update"]:
             return []
         needs_batches = any("batches" in takes(call) for call in self.config["update"])
         if self._changes is None or needs_batches:
             self._changes = training.Changes([make(call, batches=batches) for call in self.config["update"]])
+        for call, change in zip(self.config["update"], self._changes.changes, strict=True):
+            if hasattr(change, "seed"):
+                change.seed = call.get("seed", seed)
         return [callbacks.ChangeUpdates(self._changes)]
 
     def _further_callbacks(self, batches, seed, folder):
-        offered = {"batches": batches, "recalibrate": batches, "log_dir": folder, "seed": seed}
+        # The statistics of an average are taken when the arm is judged, over all training data.
+        offered = {"batches": batches, "recalibrate": False, "log_dir": folder, "seed": seed}
         offered["maximum"] = self.config["maximum"]
+        if self.equal in ("epochs", "tuned"):  # else nobody knows beforehand where the half of training is
+            offered["epochs"] = self.config["epochs"]
         changes = self._changes.changes if self._changes else []
         adversarial = [change for change in changes if isinstance(change, training.Adversarial)]
         if adversarial:
             offered["change"] = adversarial[0]
         return [make(callback, **offered) for callback in self.config["callbacks"] or ()]
+
+    def _averaged(self):
+        """A block in which the model has the weights that it will be judged with."""
+        averaging = [c for c in self._own_callbacks if isinstance(c, callbacks.WeightAveraging)]
+        return averaging[0].averaged() if averaging else contextlib.nullcontext()
 
     def _checkpoint(self):
         # Several workers have to agree, and each of them has a clock of its own.
@@ -286,7 +299,7 @@ class Arm:
 
     def _clean_loss(self, sample):
         exact = batch_normalization.recalibrated(self._model, sample)
-        with self._clock.part("evaluate"), self._unless_diverged(sample), exact:
+        with self._clock.part("evaluate"), self._unless_diverged(sample), self._averaged(), exact:
             return self._evaluation(*sample)[0]
         return math.nan
 
@@ -302,7 +315,12 @@ class Arm:
 
     def _validate(self, split):
         sample = first_examples(split.x_test, split.y_test, self.measure.validation_examples)
-        with self._clock.part("evaluate"):
+        with self._clock.part("evaluate"), contextlib.ExitStack() as stack:
+            for callback in self._own_callbacks:
+                if isinstance(callback, callbacks.WeightAveraging) and callback.validate:
+                    stack.enter_context(callback.averaged())
+                if isinstance(callback, callbacks.Recalibration):
+                    stack.enter_context(batch_normalization.recalibrated(self._model, callback.batches))
             return self._evaluation(*sample)
 
     def _fraction(self, batches, stop):

@@ -43,7 +43,7 @@ class Clock:
         """Add those of a process that this one goes on from."""
         for part in PARTS:
             self.seconds[part] += seconds[part]
-            self.cpu_seconds[part] += seconds[f"cpu_{part}"]
+            self.cpu_seconds[part] += seconds.get(f"cpu_{part}", 0.0)
 
     def _settle(self):
         now, cpu = time.perf_counter(), time.process_time()

@@ -4,12 +4,14 @@ What other arms call an epoch is here a pass over the data, of which an iteratio
 iteration. An interrupted arm begins anew: the memory of L-BFGS is not saved.
 """
 
+import shutil
+
 import keras
 
 from tf_lbgap import training
 from tf_lbgap.experiment import arm_callbacks
 from tf_lbgap.experiment.arm import UNLIMITED, Arm
-from tf_lbgap.experiment.calls import ConfigError, make, mistakes
+from tf_lbgap.experiment.calls import ConfigError, mistakes
 from tf_lbgap.experiment.making import first_examples
 
 
@@ -30,7 +32,7 @@ class FullBatchArm(Arm):
             settings = dict(self.config["full_batch"])
             trainer = training.FullBatch(self._model, settings.pop("method"), **settings)
             stop = self._target(split)
-            hooks = self._hooks(stop, split, folder, progress)
+            hooks = self._hooks(stop, split, seed, folder, progress)
             with self._clock.part("train"):
                 trainer.fit(
                     (split.x_train, split.y_train),
@@ -50,13 +52,16 @@ class FullBatchArm(Arm):
         sample = first_examples(split.x_train, split.y_train, self.measure.check_examples)
         return StopAtLoss(self.config["target_loss"], lambda: self._clean_loss(sample))
 
-    def _hooks(self, stop, split, folder, progress):
+    def _hooks(self, stop, split, seed, folder, progress):
         result = [stop] if stop else []
+        self._own_callbacks = self._further_callbacks((split.x_train, split.y_train), seed, folder)
         if folder is not None:
             if self.measure.validation_examples:
                 result.append(arm_callbacks.Validation(lambda: self._validate(split)))
+            for part in ("train", "validation"):  # events of an attempt that was interrupted
+                shutil.rmtree(folder / part, ignore_errors=True)
             result.append(keras.callbacks.TensorBoard(folder, write_graph=False, update_freq="epoch"))
-        result += [make(callback, log_dir=folder) for callback in self.config["callbacks"] or ()]
+        result += self._own_callbacks
         if progress is not None:
             result.append(Told(self.config, self.equal, progress))
         return result

@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
-from tf_lbgap import data, strategy
-from tf_lbgap.experiment.calls import ConfigError, is_call, make, mistakes
+from tf_lbgap import attacks, data, strategy, training
+from tf_lbgap.experiment.calls import ConfigError, is_call, make, mistakes, takes
 
 
 def strategy_of(config):
@@ -17,9 +17,18 @@ def load_split(config, seed):
     """Return the `Split` that a data call gives for a seed; data within it (of `data.corruption`) are of that seed, too."""
     if is_call(config.get("data")):
         config = {**config, "data": load_split(config["data"], seed)}
+    if is_call(config.get("split")):
+        config = {**config, "split": load_split(config["split"], seed)}
     split = make(config, seed=seed)
     with mistakes("data"):
         return data.splits.as_split(split, str(config["call"]))
+
+
+def load_held_out(config, seed, share):
+    """Return the split whose test set is a share of the training set; copies and noise of labels are made after the cut."""
+    if is_call(config.get("data")):
+        return load_split({**config, "data": load_held_out(config["data"], seed, share)}, seed)
+    return data.held_out(load_split(config, seed), share=share)
 
 
 def make_model(config, split, seed):
@@ -30,6 +39,8 @@ def make_model(config, split, seed):
     offered = {"seed": seed, "input_shape": np.shape(split.x_train)[1:]}
     if is_classification(split):
         offered["num_classes"] = split.num_classes
+    if is_call(config.get("model")):  # one within another, as in layers.with_ghost_batch_normalization
+        config = {**config, "model": make_model(config["model"], split, seed)}
     model = make(config, **offered)
     if not getattr(model, "built", False):
         raise ConfigError(
@@ -81,3 +92,22 @@ def first_examples(x, y, count):
 def is_classification(split):
     labels = split.y_train
     return hasattr(labels, "dtype") and labels.dtype.kind in "iu"
+
+
+def check_changes(calls):
+    """Raise if changes of the update cannot be made, or not stand around each other."""
+    if calls and not any("batches" in takes(call) for call in calls):
+        with mistakes("update"):
+            training.Changes(make(calls))
+
+
+def check_attacks(robustness):
+    """Raise if what is to be measured names no attack, or a range that is none."""
+    if robustness is None:
+        return
+    with mistakes("measure: robustness"):
+        for attack in robustness["attacks"]:
+            attacks.accuracy.checked_attack(attack)
+        low, high = robustness["data_range"] or (0, 1)
+        if not low < high:
+            raise ConfigError(f"measure: robustness: data_range: [{low}, {high}] must rise, such as [0, 1].")

@@ -19,17 +19,23 @@ def calls_of(value, where, example):
 FULL_BATCH_KEYS = ("method", "memory", "trials", "c", "factor", "growth", "halvings")
 """Arguments of `training.FullBatch` that `full_batch:` may set."""
 
-_FOR_BATCHES = (
-    "batch_size",
-    "maximum",
-    "adaptive",
-    "map",
-    "update",
-    "micro_batch_size",
-    "ghost_batch_size",
-    "learning_rate",
-    "momentum_correction",
-)
+_FOR_BATCHES = {
+    "batch_size": None,
+    "maximum": None,
+    "multiple_of": 1,
+    "sizes": "any",
+    "last_batch": "partial",
+    "adaptive": None,
+    "map": None,
+    "update": None,
+    "micro_batch_size": None,
+    "ghost_batch_size": None,
+    "learning_rate": None,
+    "scale_learning_rate": "none",
+    "momentum_correction": False,
+    "steps_per_execution": 1,
+}
+"""Keys that mean nothing without batches, and what they are then. Those shared by all arms are left out for this one."""
 
 
 def full_batch(arm, own, equal, where):
@@ -40,14 +46,14 @@ def full_batch(arm, own, equal, where):
             f"{where}: {content!r} must hold a method, such as  full_batch: {{method: l-bfgs}}."
         )
     check_keys(content, FULL_BATCH_KEYS, where)
-    for key in _FOR_BATCHES:
-        if own.get(key) not in (None, False):
+    for key, nothing in _FOR_BATCHES.items():
+        if own.get(key) not in (None, nothing):
             raise ConfigError(f"{where}: there are no batches, so the arm takes no {key}. Leave it out.")
     if equal not in ("loss", "epochs", "updates"):
         raise ConfigError(f"{where}: works with equal: loss, epochs or updates, not with equal: {equal}.")
     if arm["strategy"] != "default":
         raise ConfigError(f"{where}: runs on one device, not with strategy: {arm['strategy']}.")
-    return {**dict.fromkeys(_FOR_BATCHES), "momentum_correction": False, "full_batch": dict(content)}
+    return {**_FOR_BATCHES, "full_batch": dict(content)}
 
 
 def robustness(content):

@@ -74,10 +74,14 @@ def run(experiment, *, jobs=1, again=False, listen=None):
 
 def check_calls(experiment):
     """Raise for all that can be told before anything is trained: schedules and criteria cost nothing to make."""
+    from tf_lbgap.experiment.making import check_attacks, check_changes  # which need TensorFlow
+
+    check_attacks(experiment.measure.robustness)
     for name, arm in experiment.arms.items():
         try:
             check(arm)
             make(arm["adaptive"])
+            check_changes(arm["update"])
             for key in ("batch_size", "learning_rate"):
                 if is_call(arm[key]):
                     make_function(arm[key])

@@ -10,10 +10,9 @@ References:
 
 import math
 
-from tf_lbgap import data
 from tf_lbgap.experiment.arm import Arm
 from tf_lbgap.experiment.calls import ConfigError, is_call
-from tf_lbgap.experiment.making import load_split
+from tf_lbgap.experiment.making import load_held_out
 
 TUNING_SEED = 1_000_003  # beyond the seeds 0, 1, ... of a comparison
 HELD_OUT = 0.2  # of the training set
@@ -43,7 +42,7 @@ class TunedArm:
         return {**row, "learning_rate": self._best, "learning_rate_at_edge": at_edge}
 
     def _choose(self, tell):
-        split = data.held_out(load_split(self._arm.config["data"], TUNING_SEED), share=HELD_OUT)
+        split = load_held_out(self._arm.config["data"], TUNING_SEED, HELD_OUT)
         scores = {}
         for i, rate in enumerate(self._rates):
             tell(i / len(self._rates), f"tuning: learning rate {rate:g}")

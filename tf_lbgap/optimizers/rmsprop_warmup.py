@@ -26,9 +26,10 @@ class RmspropWarmup(keras.optimizers.Optimizer):
 
     α is 1/2 at `center`, and has no kink there. From center + period / 2 on this is SGD with momentum.
 
-    The rate is outside of the buffer Δ, unlike in `keras.optimizers.SGD`: after a jump of the rate there is
-    nothing to correct. `rmsprop_rate` stays as it is while the rate follows its schedule; where the rate is 0
-    nothing moves.
+    The rate is outside of the buffer Δ, unlike in `keras.optimizers.SGD`, so its share of SGD needs no correction
+    after a jump of the rate. Its share of RMSprop does: it was divided by the rate then, and is multiplied by that of now, so
+    while α is small let the rate move slowly, or not at all (a warm-up of the rate beside this one is not wanted anyway).
+    Where the rate is 0 nothing moves.
 
     `center` and `period` are in updates, since an optimizer knows no epochs: multiply the paper's 10 and 5
     epochs by the updates of an epoch. With a batch that grows meanwhile an epoch has fewer updates, and the

@@ -125,7 +125,7 @@ def layerwise(pair):
 def ghost_batches(pair):
     """Batch normalization that sees batches of other sizes."""
     known = [side.layers for side in pair.sides if side.layers is not None]
-    having = ["batch_normalization" in layers for layers in known]
+    having = [any("batch_normalization" in kind for kind in layers) for layers in known]
     if known and not any(having):
         return None
     if having in ([True, False], [False, True]):

@@ -24,7 +24,7 @@ import math
 import pathlib
 
 from tf_lbgap import experiment
-from tf_lbgap.experiment.calls import ConfigError, takes
+from tf_lbgap.experiment.calls import ConfigError, is_call, takes
 from tf_lbgap.experiment.checks import check_keys, count, positive, text, whole
 from tf_lbgap.experiment.config import ARM_KEYS, DEFAULTS
 from tf_lbgap.experiment.reading import read
@@ -168,12 +168,17 @@ class Search:
     @property
     def data(self):
         """The data call, whose split is the same for all seeds."""
-        call = copy.deepcopy(self.content.get("data", DEFAULTS["data"]))
-        return {"seed": DATA_SEED, **call} if "seed" in takes(call) else call
+        return _seeded(copy.deepcopy(self.content.get("data", DEFAULTS["data"])))
 
     def _experiment(self, arms, **more):
         shared = {key: self.content[key] for key in ("equal", "measure") if key in self.content}
         return experiment.from_dict({"name": self.name, **shared, **more, "arms": arms}, name=self.name)
+
+
+def _seeded(call):
+    """The data call, and those within it, with the seed of the one split."""
+    call = {key: _seeded(value) if is_call(value) else value for key, value in call.items()}
+    return {"seed": DATA_SEED, **call} if "seed" in takes(call) else call
 
 
 def load(path, overrides=()):

@@ -13,6 +13,7 @@ References:
 """
 
 import tensorflow as tf
+from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 from tf_lbgap import strategy
 from tf_lbgap.training import gradients, losses, parts, replicas
@@ -60,10 +61,12 @@ class Accumulation:
         state = loop.run()
         # Parts without a single counted entry have no gradient, and no weight.
         mean = [tf.math.divide_no_nan(t, tf.cast(state["weight"], t.dtype)) for t in state["gradients"]]
-        if self._notebook is not None:
+        is_first_pass = get_stateless_scope() is None  # of a change of the update that makes several
+        if self._notebook is not None and is_first_pass:
             total = replicas.summed(mean)
             self._note(loop, state, total)
-        if self._applies and self._notebook is not None and replicas.may_be_summed_before(self._optimizer):
+        travels_once = self._notebook is not None and is_first_pass and not gradients.are_taken()
+        if self._applies and travels_once and replicas.may_be_summed_before(self._optimizer):
             with replicas.summed_before(self._optimizer):
                 self._apply(total, loop)
         elif self._applies:
@@ -80,7 +83,7 @@ class Accumulation:
         if (
             compiled is not None
             and not compiled.built
-            and len(tf.nest.flatten(self._model.outputs or [])) > 1
+            and len(tf.nest.flatten(getattr(self._model, "outputs", None) or [])) > 1
         ):
             self._model._symbolic_build(data_batch=data)
 
@@ -179,7 +182,7 @@ class _Loop:
             gradients.taken(owner._optimizer) as calls,
             losses.counted(owner._model, numbers, self._whole) as counts,
             self.logs.noted() as note,
-            parts.placed(*self._place(i)),
+            parts.placed(i, low, self._whole),
         ):
             note(owner._train_step(parts.cut(self._data, low, size)))
         grads = self._align(*gradients.once(calls))
@@ -206,11 +209,6 @@ class _Loop:
             new["each"] = state["each"].write(place, _flat(full))
             new["sizes"] = state["sizes"].write(place, numbers)
         return new
-
-    def _place(self, i):
-        """Where part i is, in a loop that may itself be of a part (groups of sharpness-aware minimisation)."""
-        index, whole = parts.place()
-        return index * 2**10 + i, self._whole if whole is None else whole
 
     def _weight(self, counts, share):
         if not counts:

@@ -12,26 +12,26 @@ References:
     second-order information", 2018 (arXiv 1810.01021), and the authors' code.
 """
 
-import inspect
 import math
 
 import keras
 import tensorflow as tf
 from keras.src.losses.losses import LossFunctionWrapper
 
-from tf_lbgap.attacks.accuracy import NAMED
+from tf_lbgap.attacks.accuracy import NAMED, checked_attack, wants_seed
 from tf_lbgap.training import parts
-from tf_lbgap.training.added_loss import forward, step_with_loss
+from tf_lbgap.training.added_loss import check_one_output, forward, one_input, step_with_loss
 from tf_lbgap.training.checked import at_least
-from tf_lbgap.training.draws import seed_of_update
+from tf_lbgap.training.draws import Drawing
 from tf_lbgap.training.elsewhere import Elsewhere, Seeds
-from tf_lbgap.training.update_change import UpdateChange, register
+from tf_lbgap.training.sharpness_aware import refuse_groups
+from tf_lbgap.training.update_change import register
 
 MIXES = ("replace", "add")
 
 
 @register
-class Adversarial(UpdateChange):
+class Adversarial(Drawing):
     """Train on perturbed examples, of any attack.
 
     The attack meets the model as at inference, so statistics of batch normalization learn from what the model is trained on
@@ -62,14 +62,16 @@ class Adversarial(UpdateChange):
     per_micro_batch = True
 
     def __init__(self, attack="fgsm", epsilon=0.05, *, ratio=1.0, mix="replace", data_range=None, seed=0):
-        self._function = _function(attack)
-        self.attack = attack if isinstance(attack, str) else _name(attack)
+        super().__init__(seed)
+        self._function, name = checked_attack(attack)
+        self.attack = name if NAMED.get(name) is self._function else attack  # a name can be saved
+        self._made_loss = None
         self.epsilon = at_least(0.0, "Adversarial", epsilon=epsilon)
         self._ratio = at_least(0.0, "Adversarial", most=1.0, ratio=ratio)
         self._traced_ratio = None
         if mix not in MIXES:
             raise ValueError(f"Adversarial(mix={mix!r}): mix must be 'replace' or 'add'.")
-        self.mix, self.seed = mix, int(seed)
+        self.mix = mix
         self.data_range = None if data_range is None else _range(data_range)
 
     @property
@@ -83,14 +85,14 @@ class Adversarial(UpdateChange):
         if self._traced_ratio is not None:
             self._traced_ratio.assign(self._ratio)
 
+    def check_within(self, inner):
+        refuse_groups(self, inner, self.mix == "add")
+
     def check(self, model):
-        if len(tf.nest.flatten(model.outputs or [None])) > 1 or isinstance(model.loss, (list, tuple, dict)):
-            raise ValueError(
-                f"Adversarial needs the loss of each example, and model {model.name!r} has several outputs or losses. Train a "
-                "model with one output, or leave Adversarial out."
-            )
+        check_one_output(model, "Adversarial")
 
     def begin_fit(self, model):
+        super().begin_fit(model)
         if self._traced_ratio is None:
             with tf.device("CPU:0"):
                 self._traced_ratio = tf.Variable(self._ratio, dtype=tf.float64, trainable=False)
@@ -100,9 +102,8 @@ class Adversarial(UpdateChange):
 
     def _replace(self, model, step):
         def replacing(data):
-            x, y, *weight = data
-            n = tf.cast(parts.num_examples(data), tf.float64)
-            count = tf.cast(tf.floor(n * self._traced_ratio + 1e-9), tf.int64)  # 0.29 of 100 are 29
+            x, y, sample_weight = one_input(data, "Adversarial")
+            count = self._count(parts.num_examples(data))
 
             def perturbed():
                 first = self._perturbed(model, x[:count], y[:count])
@@ -110,13 +111,23 @@ class Adversarial(UpdateChange):
 
             moved = tf.cond(count > 0, perturbed, lambda: tf.identity(x))
             moved.set_shape(x.shape)
-            return step((moved, y, *weight))
+            return step(keras.utils.pack_x_y_sample_weight(moved, y, sample_weight))
 
         return replacing
 
+    def _count(self, n):
+        """How many of the n examples of a part are replaced: those of all parts add up to that of the batch."""
+        start = tf.cast(parts.place().start, tf.float64)
+        before, after = (
+            tf.floor(end * self._traced_ratio + 1e-9)  # 0.29 of 100 are 29
+            for end in (start, start + tf.cast(n, tf.float64))
+        )
+        return tf.cast(after - before, tf.int64)
+
     def _add(self, model, step):
         def adding(data):
-            (x, y), masks = data[:2], Seeds(model)
+            x, y, _ = one_input(data, "Adversarial")
+            masks = Seeds(model)
             moved = self._perturbed(model, x, y)
 
             def mixed(loss, compute, y, y_pred, sample_weight):
@@ -130,34 +141,20 @@ class Adversarial(UpdateChange):
 
         return adding
 
+    def _loss(self, model):
+        """The loss as `compile` makes it from a name or a function, the same at each call: attacks are traced by it."""
+        if isinstance(model.loss, keras.losses.Loss):
+            return model.loss
+        if self._made_loss is None or self._made_loss[0] is not model.loss:
+            self._made_loss = model.loss, LossFunctionWrapper(keras.losses.get(model.loss))
+        return self._made_loss[1]
+
     def _perturbed(self, model, x, y):
         options = {"epsilon": self.epsilon, "data_range": self.data_range}
-        takes = inspect.signature(self._function).parameters
-        if "seed" in takes:
-            options["seed"] = seed_of_update(model.optimizer, self.seed)
-        options = {name: value for name, value in options.items() if name in takes}
-        moved = self._function(model, _keras_loss(model.loss), x, y, **options)
+        if wants_seed(self._function):
+            options["seed"] = self.seed_of_update(model)
+        moved = self._function(model, self._loss(model), x, y, **options)
         return tf.stop_gradient(tf.ensure_shape(tf.cast(moved, x.dtype), x.shape))
-
-
-def _keras_loss(loss):
-    """The loss as `compile` makes it from a name or a function: it lets y of shape (n,) meet outputs of shape (n, 1)."""
-    return loss if isinstance(loss, keras.losses.Loss) else LossFunctionWrapper(keras.losses.get(loss))
-
-
-def _function(attack):
-    if callable(attack):
-        return attack
-    if attack not in NAMED:
-        raise ValueError(
-            f"Adversarial(attack={attack!r}): there is no such attack. Known: {', '.join(NAMED)}."
-        )
-    return NAMED[attack]
-
-
-def _name(attack):
-    """The name of one of our attacks, which can be saved; a user's own function stays what it is."""
-    return next((name for name, function in NAMED.items() if function is attack), attack)
 
 
 def _range(data_range):

@@ -65,7 +65,7 @@ class Backtracking(UpdateChange):
     model.compile(keras.optimizers.SGD(1.0), loss)
     model.fit(batches, callbacks=[
         lb.callbacks.ChangeUpdates(lb.training.Backtracking()),
-        lb.callbacks.AdaptiveBatchSize(batches, lb.growth.BigBatch()),
+        lb.callbacks.AdaptiveBatchSize(batches, lb.growth.BigBatch(), window=1, sizes="any"),
     ])
     ```
     """
@@ -123,6 +123,7 @@ class Backtracking(UpdateChange):
             self._state = tf.Variable(
                 np.zeros(3), trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
             )
+        self._state.assign(np.zeros(3))
 
     def get_state(self):
         """Return the largest batch so far, the trials and the failures; the step is the optimizer's rate."""

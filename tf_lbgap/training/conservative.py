@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tf_lbgap.training import gradients, replicas
 from tf_lbgap.training.checked import at_least, check_whole
+from tf_lbgap.training.draws import drawn_as_update, number_of_update
 from tf_lbgap.training.elsewhere import Elsewhere, Seeds
 from tf_lbgap.training.update_change import UpdateChange, register
 
@@ -44,9 +45,9 @@ class Conservative(UpdateChange):
     def around(self, model, step):
         def held_back(data):
             optimizer, seeds = model.optimizer, Seeds(model)
-            centre, logs = {}, None
+            centre, logs, number = {}, None, number_of_update(optimizer)
             for index in range(self.steps):
-                with gradients.taken(optimizer) as calls:
+                with drawn_as_update(number), gradients.taken(optimizer) as calls:
                     if index == 0:
                         logs = step(data)
                     else:

@@ -27,20 +27,18 @@ class Elsewhere(keras.StatelessScope):
     """
 
     def __init__(self, model, offsets=(), variables=()):
-        super().__init__()
+        super().__init__(collect_losses=True)  # or Keras leaves out what layers add to the loss
         self._offsets = {id(v): offset for v, offset in zip(variables, offsets, strict=True)}
         self._seeds = {id(v) for v in _seeds(model)}
         self.original_scope = None
 
     def get_current_value(self, variable):
-        value = None  # the variable's own
+        value = None
         if self.original_scope is not None:  # a pass that is made for another one stays where that is
             value = self.original_scope.get_current_value(variable)
-        offset = self._offsets.get(id(variable))
-        if offset is None:
-            return value
         value = variable._value if value is None else value
-        return value + tf.cast(offset, value.dtype)
+        offset = self._offsets.get(id(variable))
+        return value if offset is None else value + tf.cast(offset, value.dtype)
 
     def add_update(self, update):
         variable, value = update

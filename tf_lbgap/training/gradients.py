@@ -28,6 +28,11 @@ def taken(optimizer):
             _stack().pop()
 
 
+def are_taken():
+    """Whether this thread is in such a block, so that `apply` is not that of the optimizer."""
+    return bool(_stack())
+
+
 ACCUMULATED = "an accumulated update", "train without micro_batch_size"
 
 

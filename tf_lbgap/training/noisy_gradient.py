@@ -10,20 +10,22 @@ References:
     proportion to M.
 """
 
+import keras
 import tensorflow as tf
 
 from tf_lbgap.training import parts, replicas
 from tf_lbgap.training.checked import at_least, check_whole
-from tf_lbgap.training.draws import seed_of_update
-from tf_lbgap.training.update_change import UpdateChange, register
+from tf_lbgap.training.draws import Drawing
+from tf_lbgap.training.update_change import register
 
 
 @register
-class NoisyGradient(UpdateChange):
+class NoisyGradient(Drawing):
     """Weigh the gradient of each example by a normal number of mean 1.
 
     The numbers go into the loss as sample weights, times the user's own, so the logged loss is noisy too (its mean is
-    right), and weighted metrics are. They may be below 0. Costs nothing.
+    right), and weighted metrics are. They may be below 0. The loss has to have a value for each example, as all losses of
+    Keras have, and a `train_step` of your own has to use sample weights. Costs nothing.
 
     Args:
         reference_batch_size: m: the batch whose noise is to be had; σ² = M/m - 1 for a batch of M, over all replicas, and 0
@@ -40,6 +42,7 @@ class NoisyGradient(UpdateChange):
     per_micro_batch = True
 
     def __init__(self, reference_batch_size=None, *, sigma=None, seed=0):
+        super().__init__(seed)
         if (reference_batch_size is None) == (sigma is None):
             raise ValueError(
                 "NoisyGradient needs reference_batch_size, the batch whose noise is to be had, such as 64; or sigma instead."
@@ -48,7 +51,6 @@ class NoisyGradient(UpdateChange):
             "NoisyGradient", reference_batch_size=reference_batch_size
         )
         self.sigma = None if sigma is None else at_least(0.0, "NoisyGradient", sigma=sigma)
-        self.seed = int(seed)
 
     def check(self, model):
         losses = tf.nest.flatten(model.loss)
@@ -60,20 +62,21 @@ class NoisyGradient(UpdateChange):
 
     def around(self, model, step):
         def noisy(data):
-            x, y, *weight = data
+            x, y, own = keras.utils.unpack_x_y_sample_weight(data)
             n = parts.num_examples(data)
-            z = tf.random.stateless_normal([n], seed_of_update(model.optimizer, self.seed))
-            z = 1 + self._sigma(n) * z
-            if weight and weight[0] is not None:
-                own = tf.cast(weight[0], z.dtype)
-                z = own * tf.reshape(z, [-1] + [1] * (own.shape.rank - 1))
-            return step((x, y, z))
+            z = 1 + self._sigma(n) * tf.random.stateless_normal([n], self.seed_of_update(model))
+
+            def noised(weight):
+                return tf.cast(weight, z.dtype) * tf.reshape(z, [-1] + [1] * (weight.shape.rank - 1))
+
+            z = z if own is None else tf.nest.map_structure(noised, own)
+            return step(keras.utils.pack_x_y_sample_weight(x, y, z))
 
         return noisy
 
     def _sigma(self, n):
         if self.sigma is not None:
             return tf.constant(self.sigma, tf.float32)
-        whole = parts.place()[1]
+        whole = parts.place().whole
         size = tf.cast(n if whole is None else whole, tf.float32) * replicas.count()
         return tf.sqrt(tf.maximum(size / self.reference_batch_size - 1, 0))

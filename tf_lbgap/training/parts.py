@@ -7,10 +7,9 @@ much noise. XLA needs the size of a part when it compiles; then the n mod k part
 
 import contextlib
 import contextvars
+from typing import NamedTuple
 
 import tensorflow as tf
-
-_place = contextvars.ContextVar("place", default=(0, None))
 
 
 def num_examples(data):
@@ -67,10 +66,30 @@ def cut(data, low, size):
     return tf.nest.map_structure(of, data)
 
 
+class Place(NamedTuple):
+    """Where the part that is worked off is in its batch."""
+
+    index: tf.Tensor | int  # of the part
+    start: tf.Tensor | int  # of its first example
+    whole: tf.Tensor | None  # examples of the batch, float64; None: the part is all of it
+
+
+_place = contextvars.ContextVar("place", default=None)
+
+
 @contextlib.contextmanager
-def placed(index, whole):
-    """Say in the block that the part which is worked off is that of an index, in a batch of `whole` examples."""
-    token = _place.set((index, whole))
+def placed(index, start, whole):
+    """Say in the block that part `index` is worked off, which begins at an example of a batch of `whole`.
+
+    The batch may itself be a part (groups of sharpness-aware minimisation are parts of micro-batches).
+    """
+    outer = place()
+    here = Place(
+        outer.index * 2**10 + tf.cast(index, tf.int64),
+        outer.start + tf.cast(start, tf.int64),
+        whole if outer.whole is None else outer.whole,
+    )
+    token = _place.set(here)
     try:
         yield
     finally:
@@ -78,5 +97,5 @@ def placed(index, whole):
 
 
 def place():
-    """Return the index of the part that is worked off, and the examples of its batch (None: the part is all of it)."""
-    return _place.get()
+    """Return the `Place` of the part that is worked off."""
+    return _place.get() or Place(0, 0, None)

@@ -7,7 +7,7 @@ travels once; where the optimizer does something with each replica's own gradien
 
 import tensorflow as tf
 
-from tf_lbgap.training.held import held
+from tf_lbgap.training.held import held_in_thread
 
 
 def count():
@@ -33,4 +33,4 @@ def may_be_summed_before(optimizer):
 
 def summed_before(optimizer):
     """Let `optimizer.apply` in the block take gradients for summed."""
-    return held(optimizer, _all_reduce_sum_gradients=list)
+    return held_in_thread(optimizer, "_all_reduce_sum_gradients", lambda summed: list)

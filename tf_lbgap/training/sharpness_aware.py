@@ -108,5 +108,15 @@ class SharpnessAware(UpdateChange):
         return tf.abs(variable.value) + tf.constant(self.eta, variable.dtype)
 
 
+def refuse_groups(change, inner, changes_loss=True):
+    """Raise if a change of the loss of a batch would stand around a pass over groups of it."""
+    if changes_loss and any(isinstance(other, SharpnessAware) and other.m is not None for other in inner):
+        name = type(change).__name__
+        raise ValueError(
+            f"{name} adds to the loss of the examples it sees, and SharpnessAware(m=...) within it works them off in groups. "
+            f"Name SharpnessAware first, so that {name} stands within."
+        )
+
+
 def _compiles(model):
     return bool(model.jit_compile) and not model.run_eagerly

@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras.src.backend.tensorflow.trainer import reduce_per_replica
 
 from tf_lbgap import strategy
-from tf_lbgap.training import gradients, losses
+from tf_lbgap.training import gradients, losses, parts
 from tf_lbgap.training.train_functions import build_optimizer, check_model
 from tf_lbgap.training.update_change import ChangedStep
 
@@ -26,6 +26,7 @@ class StaticUpdates:
         element_spec: Of the micro-batches, for all replicas.
 
     Attributes:
+        train_step: What is run on each micro-batch.
         num_traces: How often the two programs were traced, and with that compiled: 2 after the first update.
     """
 
@@ -38,7 +39,7 @@ class StaticUpdates:
             )
         self._model, self.optimizer, self._size = model, model.optimizer, micro_batch_size
         self._strategy = strategy.of(model)
-        self._train_step, self._places, self._variables = model.train_step, None, None
+        self.train_step, self._places, self._variables = model.train_step, None, None
         self.num_traces = 0
         build_optimizer(model)
         with self._strategy.scope():
@@ -62,18 +63,19 @@ class StaticUpdates:
     def _update(self, iterator):
         count = self._count.read_value()
         whole = tf.cast(count * self._size, tf.float64)
-        for _ in tf.range(count):
-            self._strategy.run(self._add, args=(next(iterator), whole))
+        for i in tf.range(count):
+            self._strategy.run(self._add, args=(next(iterator), i, whole))
         return reduce_per_replica(self._strategy.run(self._apply), self._strategy, reduction="auto")
 
-    def _add_micro_batch(self, data, whole):
+    def _add_micro_batch(self, data, i, whole):
         self.num_traces += 1
         size = tf.constant(self._size, tf.float64)
         with (
             gradients.taken(self.optimizer) as calls,
             losses.counted(self._model, size, whole) as counts,
+            parts.placed(i, tf.cast(i, tf.int64) * self._size, whole),
         ):
-            self._train_step(data)
+            self.train_step(data)
         grads, variables = gradients.once(calls)
         places = [self.optimizer._get_variable_index(v) for v in variables]
         weight = tf.cast(counts[0] if counts else 1.0, tf.float32)

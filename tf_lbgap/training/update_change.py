@@ -73,7 +73,7 @@ class ChangedStep:
     """
 
     def __init__(self, model, changes):
-        self._model = model
+        self._model, self.own = model, None
         self._outer = [change for change in changes if not change.per_micro_batch]
         self.of_part = _wrapped(model, model.train_step, [c for c in changes if c.per_micro_batch])
         self._whole = self.around(self.of_part)
@@ -151,8 +151,9 @@ class Changes:
     def put(self):
         """Let the model make changed updates from now on; what was traced in an earlier fit is used again."""
         model = self._model
-        if isinstance(model.train_step, ChangedStep):
+        if model.train_step is self._step and self._step is not None:
             return
+        remove(model)
         if model.train_function is None:
             model.make_train_function()
         if self._changed is None or model.train_function is not self._plain:
@@ -160,7 +161,7 @@ class Changes:
             with held(model, train_step=self._step):
                 model.make_train_function(force=True)
                 self._changed = model.train_function
-        self._own = vars(model).get("train_step")  # a user may have put one on the instance
+        self._step.own = vars(model).get("train_step")  # a user may have put one on the instance
         vars(model)["train_step"] = self._step
         model.train_function = self._changed
 
@@ -169,14 +170,26 @@ class Changes:
         model = self._model
         if model is None or model.train_step is not self._step:
             return
-        if self._own is None:
-            del vars(model)["train_step"]
-        else:
-            vars(model)["train_step"] = self._own
+        _own_step(model, self._step)
         if model.train_function is self._changed:
             model.train_function = self._plain
         else:  # made anew meanwhile, with the changes in it
             model.train_function = self._changed = None
+
+
+def remove(model):
+    """Take changes away that a fit left in the model, because it ended in an error before its first update."""
+    step = model.train_step
+    if isinstance(step, ChangedStep):
+        _own_step(model, step)
+        model.train_function = None
+
+
+def _own_step(model, step):
+    if step.own is None:
+        del vars(model)["train_step"]
+    else:
+        vars(model)["train_step"] = step.own
 
 
 def _wrapped(model, step, changes):

@@ -16,6 +16,7 @@ import keras
 import tensorflow as tf
 
 from tf_lbgap.curvature import LossSurface
+from tf_lbgap.data.keras_calls import keras_calls
 from tf_lbgap.training import gradients, replicas
 from tf_lbgap.training.checked import check_whole
 from tf_lbgap.training.elsewhere import Elsewhere
@@ -84,6 +85,7 @@ class VarianceReduced(UpdateChange):
     def check(self, model):
         _check_one_function(model)
         _check_loss(model)
+        _check_weights()
 
     def begin_fit(self, model):
         weights = model.trainable_variables
@@ -159,13 +161,27 @@ def _is_not(one, other):
 
 def _check_one_function(model):
     for layer in model._flatten_layers():
-        draws = bool(getattr(layer, "_seed_generators", ()))
+        rates = (getattr(layer, name, 0) for name in ("rate", "dropout", "recurrent_dropout", "stddev"))
+        # A recurrent layer has a generator without using it.
+        draws = bool(getattr(layer, "_seed_generators", ())) and (
+            not isinstance(layer, keras.layers.RNN) or any(r for r in rates if isinstance(r, float))
+        )
         normalizes = isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
         if draws or normalizes:
             does = "draws random numbers" if draws else "normalises by the statistics of the batch"
             raise ValueError(
                 f"VarianceReduced needs the loss of a batch to be one function of the weights, and layer {layer.name!r} {does} "
                 "(Defazio & Bottou 2019, section 3). Train a model without it, or without VarianceReduced."
+            )
+
+
+def _check_weights():
+    arguments = next((arguments for method, arguments in keras_calls() if method == "fit"), {})
+    for name in ("sample_weight", "class_weight"):
+        if arguments.get(name) is not None:
+            raise ValueError(
+                f"VarianceReduced measures the gradient over its own batches, which know nothing of {name} of fit. Put weights "
+                "into the batches, (x, y, sample_weight), and give these to fit, too."
             )
 
 
