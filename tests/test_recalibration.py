@@ -197,3 +197,28 @@ def test_two_that_change_an_evaluation_are_refused():
 def test_what_are_no_batches_is_refused(batches):
     with pytest.raises(ValueError, match="batches is"):
         Recalibration(batches)
+
+
+def test_statistics_are_put_back_whatever_stops_the_recalibration():
+    """Data that raise in the third pass; the next evaluation goes as if nothing had been."""
+
+    class Failing:
+        def __init__(self):
+            self.passes = 0
+
+        def __iter__(self):
+            self.passes += 1
+            if self.passes == 2:
+                raise OSError("gone")
+            return iter([(np.ones((4, 3), "float32"), None)])
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    before = [v.numpy() for v in model.variables]
+    callback = lb.callbacks.Recalibration(Failing())
+    x, y = np.ones((4, 3), "float32"), np.ones((4, 1), "float32")
+    with pytest.raises(OSError, match="gone"):
+        model.evaluate(x, y, verbose=0, callbacks=[callback])
+    for variable, value in zip(model.variables, before, strict=False):
+        np.testing.assert_array_equal(variable.numpy(), value)
+    model.evaluate(x, y, verbose=0, callbacks=[callback])

@@ -35,6 +35,97 @@ def test_an_arm_trains_with_changed_updates(update, updates):
     assert np.isfinite(changed[0]["test_loss"])
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"update": {"call": "training.NoisyGradient", "reference_batch_size": 10}},
+        {
+            "update": {"call": "training.Backtracking"},
+            "optimizer": {"call": "keras.optimizers.SGD", "learning_rate": 0.01},
+            "batch_size": {"call": "schedules.staircase", "initial": 15, "factor": 2, "milestones": [1]},
+        },
+    ],
+    ids=["draws", "searches"],
+)
+@pytest.mark.usefixtures("_in_an_empty_folder")
+def test_a_seed_draws_its_own_numbers_and_remembers_nothing_of_another(keys):
+    both = run({**arm(**keys), "seeds": 2})
+    alone = run({**arm(**keys), "first_seed": 1, "output": "runs/alone"})
+    assert both[1]["train_loss"] == alone[0]["train_loss"]
+    fixed = {**keys["update"], "seed": 0}
+    if "Noisy" in keys["update"]["call"]:  # a seed in the file is that of all
+        assert (
+            run({**arm(update=fixed), "first_seed": 1, "output": "runs/fixed"})[0]["train_loss"]
+            != (alone[0]["train_loss"])
+        )
+
+
+@pytest.mark.usefixtures("_in_an_empty_folder")
+def test_the_loss_that_stops_an_arm_is_that_of_the_averaged_weights():
+    averaged = {"call": "callbacks.WeightAveraging", "half_life": 2}
+    [row] = run({**arm(callbacks=averaged), "equal": "loss", "target_loss": 0.5, "epochs": 200})
+    assert row["reached"] and row["train_loss"] <= 0.5
+
+
+@pytest.mark.usefixtures("_in_an_empty_folder")
+def test_a_callback_sees_the_validation_of_its_epoch():
+    """Nothing is below a loss of -1, so it stops after the second epoch."""
+    stopping = {
+        "call": "keras.callbacks.EarlyStopping",
+        "monitor": "val_loss",
+        "min_delta": 1e9,
+        "patience": 1,
+    }
+    measure = {**TINY["measure"], "validation_examples": 50}
+    [row] = run({**arm(callbacks=stopping), "epochs": 9, "measure": measure})
+    assert row["updates"] == 2 * BATCHES
+
+
+@pytest.mark.usefixtures("_in_an_empty_folder")
+def test_absa_trains_and_halves_its_share_by_the_epochs_of_the_arm():
+    absa = {
+        "adaptive": {"criterion": {"call": "growth.Absa", "duration": 2}},
+        "maximum": 60,
+        "update": {"call": "training.Adversarial", "epsilon": 0.1, "ratio": 0.5},
+        "callbacks": {"call": "callbacks.AdversarialShare"},
+    }
+    rows = run({**arm(**absa), "epochs": 6, "seeds": 2})
+    assert [row["batch_size"] for row in rows] == [60, 60]
+
+
+@pytest.mark.usefixtures("_in_an_empty_folder")
+def test_a_model_within_a_model_gets_shape_classes_and_seed():
+    """The ghost network of a seed begins as the plain one does."""
+    inner = {"call": "networks.mlp", "widths": [8], "normalization": "batch"}
+    ghost = {"call": "layers.with_ghost_batch_normalization", "model": inner, "ghost_batch_size": 100}
+    optimizer = {"call": "keras.optimizers.SGD", "learning_rate": 0.1}
+    rows = [
+        run({**arm(model=model, optimizer=optimizer), "output": f"runs/{i}"})[0]["train_loss"]
+        for i, model in enumerate((inner, ghost))
+    ]
+    np.testing.assert_allclose(rows[0], rows[1], rtol=1e-4)  # ghosts of 100 hold all of a batch of 30
+
+
+def test_copies_of_an_image_are_not_held_out_from_itself():
+    """alpha noisy copies of each example, made after the cut."""
+    from tf_lbgap.experiment.making import load_held_out
+
+    config = {"call": "data.corruption.noisy_labels", "data": DIGITS, "alpha": 3}
+    split = load_held_out(config, 0, 0.2)
+    assert len(split.x_train) == 80 * 4 and len(split.x_test) == 20
+    kept = {image.tobytes() for image in split.x_train}
+    assert not any(image.tobytes() in kept for image in split.x_test)
+
+
+def test_a_search_gives_data_within_data_the_one_split():
+    from tf_lbgap import search
+
+    noisy = {"call": "data.corruption.noisy_labels", "data": dict(DIGITS), "fraction": 0.2}
+    content = {"data": noisy, "epochs": 1, "batch_size": {"choice": [10, 20]}, "learning_rate": 0.1}
+    made = search.from_dict({**content, "tuner": "grid"})
+    assert made.data["seed"] == made.data["data"]["seed"]
+
+
 @pytest.mark.usefixtures("_in_an_empty_folder")
 def test_variance_reduction_gets_the_stream_of_each_seed():
     keys = {"update": {"call": "training.VarianceReduced"}, "optimizer": {"call": "keras.optimizers.SGD"}}
@@ -133,6 +224,15 @@ def test_what_is_written_into_a_run_directory_is_read_as_the_same_experiment():
         ({"batch_size": None, "full_batch": {"method": "l-bfsg"}}, "Did you mean 'l-bfgs'"),
         ({"batch_size": None, "full_batch": {"method": "l-bfgs", "memry": 1}}, "Did you mean 'memory'"),
         ({"batch_size": None, "full_batch": "l-bfgs", "strategy": "mirrored"}, "runs on one device"),
+        (
+            {"update": [{"call": "training.SharpnessAware"}, {"call": "training.Conservative"}]},
+            "Name Conservative first",
+        ),
+        (
+            {"batch_size": None, "full_batch": "l-bfgs", "steps_per_execution": 8},
+            "takes no steps_per_execution",
+        ),
+        ({"batch_size": None, "full_batch": "l-bfgs", "last_batch": "drop"}, "takes no last_batch"),
         ({"strategy": "parameter_server", "update": {"call": "training.SharpnessAware"}}, "take no update"),
     ],
 )
@@ -149,7 +249,8 @@ def test_mistakes_are_told_in_one_line(keys, words):
         ({"epsilons": [-1]}, "epsilons: -1 must be a positive number"),
         ({"epsilons": [0.1], "atacks": "fgsm"}, "Did you mean 'attacks'"),
         ({"epsilons": [0.1], "data_range": 1}, "must be two numbers"),
-        ({"epsilons": [0.1], "attacks": "fgms"}, "fgsm"),
+        ({"epsilons": [0.1], "attacks": "fgms"}, "There is no attack"),
+        ({"epsilons": [0.1], "data_range": [1, 0]}, "must rise"),
     ],
 )
 @pytest.mark.usefixtures("_in_an_empty_folder")

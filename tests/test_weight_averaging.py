@@ -444,3 +444,14 @@ def test_a_half_life_needs_to_know_how_long_an_epoch_is():
     model.fit(unknown, epochs=2, verbose=0, callbacks=[WeightAveraging()])  # a flat one needs not
     weights, _ = by_hand(2)
     np.testing.assert_allclose(kernel(model), (weights[2] + weights[5]) / 2, rtol=1e-12)
+
+
+def test_updates_are_counted_as_the_optimizer_counts_them():
+    """Conservative training makes three of a batch: after 3, 6, 9, 12 updates, every=6 takes the weights twice."""
+    x, y = np.ones((8, 2), "float32"), np.ones((8, 1), "float32")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    averaging = lb.callbacks.WeightAveraging(every=6)
+    callbacks = [lb.callbacks.ChangeUpdates(lb.training.Conservative(steps=3)), averaging]
+    model.fit(x, y, batch_size=2, verbose=0, callbacks=callbacks)
+    assert averaging.num_averaged == 2
