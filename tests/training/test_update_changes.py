@@ -37,9 +37,10 @@ CHANGES = {
     "stability": lambda: Stability(0.1, sigma=0.2),
     "noisy_gradient": lambda: NoisyGradient(4),
 }
-each_change = pytest.mark.parametrize("make", CHANGES.values(), ids=CHANGES)
+_BY_PART = ("m_sam", "adversarial_replace", "random_noise", "stability", "noisy_gradient")
+BY_PART = [CHANGES[name] for name in _BY_PART]  # what depends on how a batch is cut
 _FAST = ("sam", "adversarial_add")
-each_change_slowly = pytest.mark.parametrize(
+each_change = pytest.mark.parametrize(
     "make",
     [pytest.param(m, id=n, marks=[] if n in _FAST else pytest.mark.slow) for n, m in CHANGES.items()],
 )
@@ -379,10 +380,8 @@ def test_noisy_gradients_have_the_mean_of_the_batch_and_the_noise_of_a_small_one
 @each_change
 def test_micro_batches_change_nothing_but_rounding(_float64, make):
     """5 examples at a time, of a model without batch normalization. Random changes draw per part, so they are left out."""
-    if isinstance(make(), (Stability, NoisyGradient)) or make().get_config().get("attack") == "random_sign":
-        pytest.skip("draws other numbers for each part")
-    if make().get_config().get("ratio") == 0.3 or make().get_config().get("m"):
-        pytest.skip("takes its share of each part")
+    if make in BY_PART:
+        pytest.skip("draws, groups or takes its share by part")
     models = [linear(keras.optimizers.SGD(0.05, momentum=0.9), metrics=["mae"]) for _ in range(2)]
     histories = [
         fit(model, make(), X, Y, micro_batch_size=size)
@@ -393,7 +392,7 @@ def test_micro_batches_change_nothing_but_rounding(_float64, make):
         np.testing.assert_allclose(histories[1][name], histories[0][name], rtol=1e-6)
 
 
-@each_change_slowly
+@each_change
 def test_every_change_trains_from_micro_batches(make):
     model = network()
     fit(model, make(), X, LABELS, micro_batch_size=5)
@@ -404,23 +403,19 @@ def test_every_change_trains_from_micro_batches(make):
 @each_change
 def test_two_replicas_make_the_update_of_one(_float64, make):
     """Of 36 examples in batches of 12 that two replicas share equally; changes that draw or group do so by replica."""
-    drawn = (
-        isinstance(make(), (Stability, NoisyGradient)) or make().get_config().get("attack") == "random_sign"
-    )
-    by_replica = drawn or make().get_config().get("m") or make().get_config().get("ratio") == 0.3
     alone = linear(keras.optimizers.SGD(0.05, momentum=0.9))
     with mirrored().scope():
         together = linear(keras.optimizers.SGD(0.05, momentum=0.9))
     for model in (alone, together):
         fit(model, make(), X[:36], Y[:36], batch_size=12)
-    if by_replica:
+    if make in BY_PART:
         assert np.isfinite(flat(together)).all()
         assert int(together.optimizer.iterations.numpy()) == 6
     else:
         np.testing.assert_allclose(flat(together), flat(alone), rtol=0, atol=1e-13)
 
 
-@each_change_slowly
+@each_change
 def test_mixed_precision_trains_as_float32_does_nearly(make):
     """float16 layers and a loss scale, which must cancel out of the ascent and of the pull to the centre."""
     models = [
@@ -438,7 +433,14 @@ def test_mixed_precision_trains_as_float32_does_nearly(make):
     assert np.linalg.norm(flat(models[1]) - flat(models[0])) < 0.1 * moved
 
 
-@pytest.mark.parametrize("make", [CHANGES["sam"], CHANGES["adversarial_add"], CHANGES["conservative"]])
+@pytest.mark.parametrize(
+    "make",
+    [
+        CHANGES["sam"],
+        pytest.param(CHANGES["adversarial_add"], marks=pytest.mark.slow),
+        pytest.param(CHANGES["conservative"], marks=pytest.mark.slow),
+    ],
+)
 def test_replicas_may_share_the_statistics_of_batch_normalization(_float64, make):
     """They then wait for each other in the middle of both passes."""
 
@@ -470,7 +472,7 @@ def test_an_overflow_of_the_loss_scale_skips_the_update():
     assert float(optimizer.dynamic_scale.numpy()) < 2.0**40
 
 
-@each_change_slowly
+@each_change
 def test_a_model_that_was_trained_with_a_change_is_saved_and_loaded(make, tmp_path):
     model = network(dropout=0.0)  # Keras does not save how far a seed has come
     fit(model, make(), X, LABELS)
@@ -482,7 +484,7 @@ def test_a_model_that_was_trained_with_a_change_is_saved_and_loaded(make, tmp_pa
     np.testing.assert_array_equal(flat(loaded), flat(model))
 
 
-@each_change_slowly
+@each_change
 def test_a_change_is_made_again_from_its_configuration(make):
     change = make()
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(change))
@@ -494,8 +496,14 @@ def test_a_change_is_made_again_from_its_configuration(make):
     np.testing.assert_array_equal(flat(models[0]), flat(models[1]))
 
 
-@pytest.mark.parametrize("steps_per_execution", [1, 2])
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(
+    ("steps_per_execution", "jit_compile"),
+    [
+        (2, False),
+        pytest.param(1, True, marks=pytest.mark.slow),
+        pytest.param(2, True, marks=pytest.mark.slow),
+    ],
+)
 def test_executions_of_several_steps_and_xla_train_as_one_step_does(
     _float64, steps_per_execution, jit_compile
 ):
