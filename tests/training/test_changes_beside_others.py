@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from replicas import mirrored
+from slow import slow, slow_but
 from ways import LABELS, X, Y, fit, flat, linear, network
 
 import tf_lbgap as lb
@@ -57,7 +58,7 @@ def penalized():
     return model
 
 
-@pytest.mark.parametrize("make", IDLE.values(), ids=IDLE)
+@pytest.mark.parametrize("make", slow_but([IDLE["sam"], IDLE["adversarial_add"]], IDLE.values()))
 @pytest.mark.usefixtures("_float64")
 def test_a_change_that_changes_nothing_makes_the_plain_update_of_a_loss_with_penalties(make):
     """ρ = 0, ε = 0, α = 0, one step: the second pass has the same loss as the first, penalties included."""
@@ -77,7 +78,7 @@ def test_two_conservative_steps_without_a_pull_are_two_updates_of_the_batch():
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: SharpnessAware(0.5), lambda: Conservative(0.5), lambda: Backtracking()]
+    "make", [lambda: SharpnessAware(0.5), slow(lambda: Conservative(0.5)), slow(lambda: Backtracking())]
 )
 @pytest.mark.usefixtures("_float64")
 def test_a_probe_notes_the_gradient_at_the_weights_and_not_that_of_a_second_pass(make):
@@ -99,7 +100,7 @@ def test_a_probe_notes_the_gradient_at_the_weights_and_not_that_of_a_second_pass
     np.testing.assert_allclose(found, [expected], rtol=1e-10)
 
 
-@pytest.mark.parametrize("make", [lambda: SharpnessAware(0.3), lambda: Conservative(0.5)])
+@pytest.mark.parametrize("make", [lambda: SharpnessAware(0.3), slow(lambda: Conservative(0.5))])
 @pytest.mark.usefixtures("_float64")
 def test_probed_updates_of_two_replicas_are_those_without_a_probe(make):
     """A gradient that was summed over the replicas for the probe must not be summed again."""
