@@ -529,6 +529,25 @@ def test_changes_stand_around_each_other(_float64):
     np.testing.assert_allclose(flat(model), expected, rtol=0, atol=1e-13)
 
 
+def test_the_steps_of_conservative_training_draw_the_same_numbers(_float64):
+    """The batch is one function for all of them: both steps weigh examples by the same z."""
+    model, w = linear(), flat(linear())
+    z = 1 + tf.random.stateless_normal([37], seed(NoisyGradient, 0)).numpy()
+    for _ in range(2):
+        w = w - RATE * gradient(w, slice(None), weight=z)
+    fit(model, [Conservative(0.0, steps=2), NoisyGradient(sigma=1.0)], X, Y, epochs=1, batch_size=37)
+    np.testing.assert_allclose(flat(model), w, rtol=0, atol=1e-5)
+
+
+def test_the_pull_to_the_centre_is_scaled_as_the_loss_is():
+    """By a loss scale of 1024, else it would be that much weaker."""
+    scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(RATE), initial_scale=1024.0)
+    models = linear(), linear(scaled)
+    for model in models:
+        fit(model, Conservative(4.0), X, Y)
+    np.testing.assert_allclose(flat(models[1]), flat(models[0]), rtol=0, atol=1e-5)
+
+
 def test_conservative_training_of_sharpness_aware_steps(_float64):
     model = linear()
 
