@@ -252,6 +252,7 @@ def test_training_is_bit_for_bit_what_it_is_without_measuring():
     assert set(our_logs) - set(their_logs) == {"growth_top_eigenvalue", "growth_top_eigenvalue_residual"}
 
 
+@pytest.mark.slow
 def test_it_stands_beside_a_monitor_and_is_written_for_tensorboard(tmp_path):
     x, labels = softmax_data()
     batches, model = lb.data.Batches(x, labels, batch_size=10, seed=0), deep(keras.optimizers.RMSprop(0.01))
@@ -284,6 +285,7 @@ def test_where_training_has_diverged_the_batch_stays():
     assert "from which nothing follows" in adaptive.history[-1]["reason"]
 
 
+@pytest.mark.slow
 def test_replicas_measure_and_grow_to_what_they_can_share():
     """Of a maximum of 33 two replicas share 32: there nothing is left to decide."""
     x, labels = softmax_data()
@@ -326,6 +328,7 @@ def test_the_eigenvalues_so_far_are_part_of_the_state(monkeypatch):
     assert others[1].history[-1]["numbers"] == {"reference": 8.0, "last": 4.0, "waited": 4}
 
 
+@pytest.mark.slow
 def test_after_a_crash_training_goes_on_as_if_there_had_been_none(tmp_path):
     """Real eigenvalues, with starts from the last ones; the crash comes in mid-epoch, with the batch grown."""
     x, labels = softmax_data()

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import recording as r
+from slow import slow
 
 import tf_lbgap as lb
 from tf_lbgap import scaling, schedules
@@ -123,13 +124,13 @@ def test_the_factor_is_rounded_up_as_in_the_papers_code():
 @pytest.mark.parametrize(
     ("batch_size", "expected"),
     [
-        (schedules.staircase(4, factor=4, milestones=[1]), [4] * 10 + [2] + [16, 16, 10]),
+        slow(schedules.staircase(4, factor=4, milestones=[1]), [4] * 10 + [2] + [16, 16, 10]),
         (schedules.join([4, 16], [1]), [4] * 10 + [2] + [16, 16, 10]),
         # in the second epoch: 21 examples are half of it, and the update that begins at 24 is the first behind them
-        (schedules.join([4, 16], [1.5]), [4] * 10 + [2] + [4] * 6 + [16, 2]),
-        (schedules.staircase(16, factor=0.25, milestones=[1]), [16, 16, 10] + [4] * 10 + [2]),
+        slow(schedules.join([4, 16], [1.5]), [4] * 10 + [2] + [4] * 6 + [16, 2]),
+        slow(schedules.staircase(16, factor=0.25, milestones=[1]), [16, 16, 10] + [4] * 10 + [2]),
         (schedules.staircase(16, factor=0.25, milestones=[0.5]), [16, 16] + [4, 4, 2] + [4] * 10 + [2]),
-        (schedules.join([4, 16, 4], [0.5, 1]), [4] * 6 + [16, 2] + [4] * 10 + [2]),
+        slow(schedules.join([4, 16, 4], [0.5, 1]), [4] * 6 + [16, 2] + [4] * 10 + [2]),
     ],
     ids=[
         "small to large",

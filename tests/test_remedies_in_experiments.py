@@ -60,6 +60,7 @@ def test_a_seed_draws_its_own_numbers_and_remembers_nothing_of_another(keys):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_in_an_empty_folder")
 def test_the_loss_that_stops_an_arm_is_that_of_the_averaged_weights():
     """With a half-life of 20 epochs the average is far behind the weights, which reach it first."""
@@ -82,6 +83,7 @@ def test_a_callback_sees_the_validation_of_its_epoch():
     assert row["updates"] == 2 * BATCHES
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_in_an_empty_folder")
 def test_absa_trains_and_halves_its_share_by_the_epochs_of_the_arm():
     absa = {
@@ -94,6 +96,7 @@ def test_absa_trains_and_halves_its_share_by_the_epochs_of_the_arm():
     assert [row["batch_size"] for row in rows] == [60, 60]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_in_an_empty_folder")
 def test_a_model_within_a_model_gets_shape_classes_and_seed():
     """The ghost network of a seed begins as the plain one does."""
@@ -127,6 +130,7 @@ def test_a_search_gives_data_within_data_the_one_split():
     assert made.data["seed"] == made.data["data"]["seed"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_in_an_empty_folder")
 def test_variance_reduction_gets_the_stream_of_each_seed():
     keys = {"update": {"call": "training.VarianceReduced"}, "optimizer": {"call": "keras.optimizers.SGD"}}
@@ -136,6 +140,7 @@ def test_variance_reduction_gets_the_stream_of_each_seed():
     assert [row["updates"] for row in both] == [2 * BATCHES] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_in_an_empty_folder")
 def test_data_within_data_are_those_of_the_seed():
     """Labels are noisy, and the split beneath them is redrawn."""
@@ -147,6 +152,7 @@ def test_data_within_data_are_those_of_the_seed():
     assert rows[0]["test_loss"] != rows[1]["test_loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_in_an_empty_folder")
 def test_seeds_of_an_arm_with_changed_updates_do_not_depend_on_each_other():
     """The second seed trains with what was traced for the first, and as it would alone."""
@@ -177,6 +183,7 @@ def test_an_arm_may_have_all_data_in_one_batch(method):
     assert row["train_loss"] < 2.3 and row["ended"] == "passes"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_in_an_empty_folder")
 def test_an_arm_with_all_data_in_one_batch_stops_at_the_loss():
     content = {

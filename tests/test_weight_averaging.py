@@ -141,6 +141,7 @@ def test_the_half_life_follows_a_batch_that_grows():
         np.testing.assert_allclose(kernel(model), exponential(weights, progress, 0.5), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_several_steps_per_execution_are_one_step_of_the_average():
     """Executions of two updates end after updates 2 and 3 of an epoch."""
     weights, progress = by_hand(3)
@@ -340,6 +341,7 @@ def test_a_fit_that_was_killed_within_an_epoch_comes_to_the_same_average(tmp_pat
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "within", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["", "fit within the scope"]
 )

@@ -144,7 +144,9 @@ def trained():
 
 
 @pytest.mark.parametrize(
-    "data_range", [None, RANGE, ([-2.0] * D, np.full(D, 2.0))], ids=["free", "range", "arrays"]
+    "data_range",
+    [None, RANGE, pytest.param(([-2.0] * D, np.full(D, 2.0)), marks=pytest.mark.slow)],
+    ids=["free", "range", "arrays"],
 )
 @pytest.mark.parametrize("name", ALL)
 def test_an_attack_stays_in_its_ball_and_range_and_raises_the_loss(trained, name, data_range):
@@ -239,7 +241,7 @@ def test_gradients_whose_squares_vanish_still_have_a_direction():
     np.testing.assert_allclose(found, x + 0.1 * unit(g), atol=1e-6)
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("policy", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["fgsm", "l2grad", "l2hess"])
 def test_mixed_precision_is_attacked_in_float32(name, policy):
     """Gradients of confident examples are below the 6e-8 where float16 ends; the twin in float32 has the same."""

@@ -101,6 +101,7 @@ def test_logs_and_rows_are_what_is_measured_afterwards(sample, mode):
             assert row[f"robust_accuracy_{key}_standard_error"] == pytest.approx(error)
 
 
+@pytest.mark.slow
 def test_parts_are_measured_one_by_one_and_their_spread_is_told():
     """Examples 0, 2, 4, ... and 1, 3, 5, ...: 11 and 10 of them, each part with statistics of its own."""
     model = noisy()
@@ -143,6 +144,7 @@ def test_tensorboard_has_accuracies_losses_and_stock_scalars(tmp_path):
         np.testing.assert_allclose([found[tag][6], found[tag][12]], logs[log], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_second_fit_continues_and_a_stream_of_ours_can_be_the_sample():
     batches = lb.data.Batches(X.astype("float32"), Y, batch_size=10, seed=0)
     monitor = lb.callbacks.RobustnessMonitor(batches, epsilons=0.5, every={"epochs": 2})

@@ -149,6 +149,7 @@ def test_one_large_ghost_batch_is_batch_normalization():
     assert_same(fit(convolutional(layers.BatchNormalization(**SETTINGS))), found, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("micro", "n"), [(None, 37), slow(7, 28)], ids=["whole batches", "micro-batches"])
 def test_compiled_by_xla_it_is_the_same_for_even_and_ragged_batches(micro, n):
     """Batches of 14 in parts of at most 4 are 3, 4, 3 and 4; the last one has 9.
@@ -166,6 +167,7 @@ def test_compiled_by_xla_it_is_the_same_for_even_and_ragged_batches(micro, n):
     assert_same(*found, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_two_replicas_make_the_updates_of_one_where_each_has_whole_ghost_batches():
     """Moving statistics are those of the first replica's ghost batches, as Keras keeps them."""
     floats("float32")

@@ -15,6 +15,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
 def test_recalibrate_after_a_fit_under_a_strategy_sets_every_copy_and_evaluate_reads_it(make):
     rng = np.random.default_rng(0)

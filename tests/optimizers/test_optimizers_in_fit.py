@@ -72,6 +72,7 @@ def test_accumulated_updates_are_those_of_whole_batches(name):
     assert_same(plain, accumulated, atol=1e-11)
 
 
+@pytest.mark.slow
 @LARS_LAMB
 def test_two_replicas_make_the_updates_of_one(name):
     """32 examples in batches of 16: halves of equal size."""
@@ -106,6 +107,7 @@ def test_compiled_by_xla_it_makes_the_same_updates(name):
     assert_same(plain, compiled, atol=5e-6)
 
 
+@pytest.mark.slow
 @NAMES
 def test_keras_accumulation_makes_one_update_of_two_gradients(name):
     """With clipping of the mean gradient; LAMB and the warm-up read a count, which is of updates, too."""

@@ -352,6 +352,7 @@ def test_noisy_gradients_weigh_examples(_float64, weighted):
     np.testing.assert_allclose(flat(model), expected, rtol=0, atol=1e-5)  # z in float32
 
 
+@pytest.mark.slow
 def test_noisy_gradients_have_the_mean_of_the_batch_and_the_noise_of_a_small_one(_float64):
     """Over 2,000 updates at fixed weights: mean G within 5 standard errors, tr Cov = σ²/M (1/M Σ|g_i|²)."""
     start = flat(linear())
@@ -662,6 +663,7 @@ def test_mistakes_are_told(make, words):
         make()
 
 
+@pytest.mark.slow
 def test_order_and_number_of_callbacks_are_checked():
     batches = lb.data.Batches(X, LABELS, batch_size=16, seed=0)
     steering = lb.callbacks.BatchSizeScheduler(batches, lb.schedules.constant(16), micro_batch_size="auto")

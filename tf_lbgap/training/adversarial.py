@@ -41,8 +41,8 @@ class Adversarial(Drawing):
     Args:
         attack: A function `attack(model, loss, x, y, *, epsilon, data_range)`, or the name of one in `attacks`.
         epsilon: Size of the perturbation, in units of x.
-        ratio: r, from 0 to 1: the share of examples that are replaced, or the weight of the perturbed ones. It may be
-            set while training runs.
+        ratio: r, from 0 to 1: the share of examples that are replaced (of each replica's, the first ⌊r n⌋; spread over its
+            micro-batches), or the weight of the perturbed ones. It may be set while training runs.
         mix: `"replace"` or `"add"`.
         data_range: (low, high) of the data; None does not clip.
         seed: Of attacks that take one.

@@ -4,7 +4,7 @@ A step is a function of a batch that hands one gradient to `model.optimizer` and
 does. A change makes another step from a step. It need not know what the step consists of: the user's own, an
 accumulation over micro-batches, or one that another change has made.
 
-    SharpnessAware around (accumulation of micro-batches, each made by (AdversarialTraining around train_step))
+    SharpnessAware around (accumulation of micro-batches, each made by (Adversarial around train_step))
 
 Changes that look at examples stand inside the accumulation, so that memory stays bounded; those that need the
 gradient of the whole batch stand around it. Within each of the two kinds the first one named is the outermost.
