@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from tf_lbgap.optimizers import Lars
+from tf_lbgap.training.wrapped import innermost
 
 _scaled = weakref.WeakKeyDictionary()  # optimizer -> (its own rate, the rate it has for this update)
 _momentum_factors = weakref.WeakKeyDictionary()  # optimizer -> factor of the rate that is in its buffers
@@ -48,13 +49,6 @@ class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
 
 keras.saving.register_keras_serializable(package="tf_lbgap")(ScaledSchedule)
-
-
-def innermost(optimizer):
-    """Return the optimizer inside wrappers such as `LossScaleOptimizer`."""
-    while hasattr(optimizer, "inner_optimizer"):
-        optimizer = optimizer.inner_optimizer
-    return optimizer
 
 
 def schedule_of(optimizer):

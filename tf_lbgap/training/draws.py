@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tf_lbgap.training import parts
 from tf_lbgap.training.update_change import UpdateChange
+from tf_lbgap.training.wrapped import innermost
 
 _update = contextvars.ContextVar("update", default=None)
 _REPLICAS = 1_000_003  # so that seeds of replicas and those of users, small numbers, do not meet
@@ -64,9 +65,7 @@ def seed_of_update(optimizer, seed):
 
 def number_of_update(optimizer):
     """Return how many updates were made, an int64 tensor."""
-    while hasattr(optimizer, "inner_optimizer"):
-        optimizer = optimizer.inner_optimizer
-    return tf.cast(tf.convert_to_tensor(optimizer.iterations) * 1, tf.int64)
+    return tf.cast(tf.convert_to_tensor(innermost(optimizer).iterations) * 1, tf.int64)
 
 
 @contextlib.contextmanager

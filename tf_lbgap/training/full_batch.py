@@ -20,6 +20,7 @@ from tf_lbgap.curvature.sums import CHUNK_SIZE
 from tf_lbgap.training.checked import at_least, check_whole
 from tf_lbgap.training.descents import DESCENTS, GradientDescent
 from tf_lbgap.training.train_functions import build_optimizer, check_model
+from tf_lbgap.training.wrapped import innermost
 
 _OF_BATCHES = ("LearningRateScheduler", "ReduceLROnPlateau", "ChangeUpdates", "TargetLoss")
 
@@ -147,9 +148,7 @@ class _Run:
         self._iterations, self._passes = iterations, math.inf if passes is None else passes
         self._target = -math.inf if target_loss is None else target_loss
         self._tolerance = tolerance
-        self._optimizer = self._model.optimizer
-        while hasattr(self._optimizer, "inner_optimizer"):
-            self._optimizer = self._optimizer.inner_optimizer
+        self._optimizer = innermost(self._model.optimizer)
         self._searches_rate = isinstance(self._descent, GradientDescent)
 
     def made(self, callbacks, verbose):
