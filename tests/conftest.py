@@ -31,6 +31,13 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
 
 
+@pytest.fixture
+def _float64():
+    """New layers and models are of float64."""
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+
+
 def _float32():
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy(

@@ -33,12 +33,6 @@ IDLE = {
 }
 
 
-@pytest.fixture
-def _float64():
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-
-
 class Adding(keras.layers.Layer):
     """Adds to the loss what depends on its inputs."""
 

@@ -2,8 +2,10 @@
 
 import keras
 import numpy as np
+import pytest
 
 import tf_lbgap as lb
+from tf_lbgap.training import Adversarial, Conservative, NoisyGradient, SharpnessAware, Stability
 
 # 37 examples in batches of 16 are 16, 16 and a ragged 5.
 NUM_EXAMPLES, BATCH_SIZE = 37, 16
@@ -67,3 +69,28 @@ def gradient(w, rows, inputs=A, weight=1.0):
     """That of the mean squared error of some examples, by hand."""
     a, y = inputs[rows], Y[rows]
     return 2 / len(a) * a.T @ (weight * (a @ w - y))
+
+
+CHANGES = {
+    "sam": lambda: SharpnessAware(0.05),
+    "asam": lambda: SharpnessAware(0.5, adaptive=True, eta=0.01),
+    "m_sam": lambda: SharpnessAware(0.05, m=5),
+    "conservative": lambda: Conservative(0.1),
+    "adversarial_replace": lambda: Adversarial("fgsm", 0.1, ratio=0.3),
+    "adversarial_add": lambda: Adversarial("fgsm", 0.1, ratio=0.5, mix="add"),
+    "random_noise": lambda: Adversarial("random_sign", 0.1),
+    "stability": lambda: Stability(0.1, sigma=0.2),
+    "noisy_gradient": lambda: NoisyGradient(4),
+}
+_BY_PART = ("m_sam", "adversarial_replace", "random_noise", "stability", "noisy_gradient")
+BY_PART = [CHANGES[name] for name in _BY_PART]  # what depends on how a batch is cut
+_FAST = ("sam", "adversarial_add")
+
+
+def _each(changes):
+    params = [pytest.param(m, id=n, marks=[] if n in _FAST else pytest.mark.slow) for n, m in changes.items()]
+    return pytest.mark.parametrize("make", params)
+
+
+each_change = _each(CHANGES)
+each_whole_change = _each({name: make for name, make in CHANGES.items() if name not in _BY_PART})
