@@ -11,8 +11,9 @@ from tf_lbgap import experiment, search
 FOLDER = pathlib.Path(__file__).parent.parent / "configs"
 FASHION = pathlib.Path("/usr/share/datasets/fashion-mnist")
 PATHS = sorted(FOLDER.rglob("*.yaml"))
+PAPERS = [path for path in PATHS if "paper" in yaml.safe_load(path.read_text())]
 SEARCHES = [path for path in PATHS if "tuner" in yaml.safe_load(path.read_text())]
-EXPERIMENTS = [path for path in PATHS if path not in SEARCHES]
+EXPERIMENTS = [path for path in PATHS if path not in (*SEARCHES, *PAPERS)]
 PREPARED = {}
 
 

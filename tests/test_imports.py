@@ -53,7 +53,8 @@ ARROWS = {
     "training": {"attacks", "curvature", "data", "checkpoints", *_CURVATURE},
     "callbacks": _CALLBACKS,
     "experiment": {"callbacks", "interrupts", "tf_config", *_CALLBACKS},
-    "claims": {"callbacks", *_CALLBACKS},
+    "claims": {"critical_batch_size"},
+    "reproduction": {"experiment", "claims", *_CALLBACKS},
     "report": {"experiment", "claims", "tb_plugin", "critical_batch_size"},
     "bars": set(),
     "interrupts": set(),
@@ -63,7 +64,7 @@ ARROWS = {
     "advice": {"advisor", "pilot", "experiment", "aside"},
     "tuning": {"experiment", "callbacks", *_CALLBACKS},
     "search": {"experiment", "tuning", "claims", "tb_plugin", "interrupts", *_CALLBACKS},
-    "cli": {"experiment", "claims", "report", "bars", "advice", "interrupts", "search"},
+    "cli": {"experiment", "claims", "report", "bars", "advice", "interrupts", "search", "reproduction"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -28,6 +28,7 @@ _SUBPACKAGES = (
     "optimizers",
     "pilot",
     "report",
+    "reproduction",
     "scaling",
     "schedules",
     "search",

@@ -207,7 +207,7 @@ class CurvatureMonitor(Monitor):
             self._subject.matmat(np.zeros((n, 2)))
 
     def _measure(self, parts):
-        values, residuals, converged, taken, traces = [], [], [], [], []
+        values, losses, residuals, converged, taken, traces = [], [], [], [], [], []
         preconditioned, density = [], None
         before = self._subject.num_products
         diagonal = (
@@ -218,6 +218,7 @@ class CurvatureMonitor(Monitor):
         for index in parts:
             pairs = self._eigenpairs(self._subject, f"{self.which} {index}", self.which, self.k)
             values.append(pairs.values)
+            losses.append(self._subject.loss)  # it comes with each product
             residuals.append(pairs.residuals)
             converged.append(pairs.converged)
             taken.append(pairs.num_products)
@@ -234,6 +235,7 @@ class CurvatureMonitor(Monitor):
         mean, spread = mean_and_spread(values)
         row = {
             "values": mean.tolist(),
+            "loss": float(np.mean(losses)),
             "residuals": np.mean(residuals, axis=0).tolist(),
             "converged": np.all(converged, axis=0).tolist(),
             "spread": spread.tolist(),
@@ -342,6 +344,7 @@ class CurvatureMonitor(Monitor):
         nothing = [math.nan] * self.k
         return {
             "values": nothing,
+            "loss": math.nan,
             "residuals": nothing,
             "converged": [False] * self.k,
             "products": 0,

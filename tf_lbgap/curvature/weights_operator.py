@@ -99,9 +99,9 @@ class WeightsOperator(Operator):
         sums = self._sums_for(len(rows))
         if not self._loss_is_known:
             self._refuse_unless_loss_repeats(sums, statistics)
-        (total, _), count = sums(statistics, tf.constant(rows))
+        (total, loss), count = sums(statistics, tf.constant(rows))
         with np.errstate(divide="ignore", invalid="ignore"):
-            result = total / count
+            result, self.loss = total / count, float(loss / count)
         if not np.isfinite(result).all():
             raise ValueError(self._explain(rows, count))
         return result.astype(self.dtype)

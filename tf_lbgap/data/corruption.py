@@ -16,12 +16,12 @@ References:
     transition matrix.
 """
 
+import dataclasses
 import math
 import numbers
 
 import numpy as np
 
-from tf_lbgap.data.datasets import Split
 from tf_lbgap.data.splits import as_split
 
 
@@ -71,7 +71,8 @@ def noisy_labels(data, *, fraction=None, alpha=None, kind="uniform", num_classes
     noise = (
         f"{amount:g} noisy labels per clean one" if alpha is not None else f"{100 * amount:g} % noisy labels"
     )
-    return Split(x, y, split.x_test, split.y_test, name=f"{split.name}, {noise} ({what})")
+    name = f"{split.name}, {noise} ({what})"
+    return dataclasses.replace(split, x_train=x, y_train=y, name=name)
 
 
 def _corrupted(x, y, adds, amount, kind, num_classes, seed):

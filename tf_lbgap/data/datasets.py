@@ -34,6 +34,7 @@ class Split:
     x_test: np.ndarray  # (num_test, ...) float32
     y_test: np.ndarray  # (num_test,) int64
     name: str
+    pool: int | None = None  # examples that the training set was drawn from; None: not known
 
     @property
     def num_classes(self):
@@ -68,7 +69,7 @@ def digits(*, num_train=1000, seed=0):
     _check_num_train(num_train, len(x) - 1, "one less than the data set, so that a test set remains")
     order = np.random.default_rng(seed).permutation(len(x))
     train, test = order[:num_train], order[num_train:]
-    return Split(x[train], y[train], x[test], y[test], name="digits")
+    return Split(x[train], y[train], x[test], y[test], name="digits", pool=len(x))
 
 
 def fashion_mnist(*, num_train=None, seed=0, folder=None, data_dir=None):
@@ -271,7 +272,7 @@ def _load(builder, name, num_train, seed, train, test):
             f"{name!r} has labels below 0, which is how TFDS marks labels that are not public. "
             f"Pass a labelled split, such as test='validation'."
         )
-    return Split(*arrays, name=name)
+    return Split(*arrays, name=name, pool=total)
 
 
 def _read(builder, split, chosen=None):

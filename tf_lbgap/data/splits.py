@@ -45,7 +45,7 @@ def held_out(split, *, share=0.2, seed=0):
         keras.tree.map_structure(lambda a, c=chosen: np.asarray(a)[c], whole)
         for chosen in (order[:train], order[train:])
     )
-    return Split(*kept, *out, name=f"{split.name}, held out")
+    return Split(*kept, *out, name=f"{split.name}, held out", pool=split.pool)
 
 
 def as_split(value, name):

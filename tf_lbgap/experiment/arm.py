@@ -30,8 +30,10 @@ from tf_lbgap.experiment.clock import Clock, TimedSteps
 from tf_lbgap.experiment.evaluation import Evaluation
 from tf_lbgap.experiment.events import write_results
 from tf_lbgap.experiment.files import CHECKPOINTS, write_json
+from tf_lbgap.experiment.judged_on import FILE, data_row, write_examples
 from tf_lbgap.experiment.making import (
     first_examples,
+    is_classification,
     load_split,
     make_compiled_model,
     make_model,
@@ -103,7 +105,7 @@ class Arm:
 
     def _finish(self, seed, split, batches, stop, steering, monitor, folder, writer):
         """Judge the trained model, write its files, and return the row."""
-        result = self._judge(split, seed)
+        result = self._judge(split, seed, folder)
         epoch, examples = batches.position
         result |= {
             "updates": int(self._model.optimizer.iterations.numpy()),
@@ -151,6 +153,7 @@ class Arm:
             _copy_variables(make_model(config["model"], split, seed), self._model)
             for variable, value in zip(self._model.optimizer.variables, self._untouched, strict=True):
                 variable.assign(value)
+        self._start = [variable.numpy() for variable in self._model.trainable_variables]
         rate = config["learning_rate"]
         if rate is not None and not is_call(rate):
             self._model.optimizer.learning_rate = rate
@@ -332,7 +335,7 @@ class Arm:
 
     # Judging the result.
 
-    def _judge(self, split, seed):
+    def _judge(self, split, seed, folder):
         model, train = self._model, (split.x_train, split.y_train)
         with self._clock.part("evaluate"):
             with self._unless_diverged(train):
@@ -344,7 +347,12 @@ class Arm:
             "test_loss": test_loss,
             "train_accuracy": train_accuracy,
             "train_loss": train_loss,
+            "distance": self._distance(),
+            **data_row(split),
         }
+        if self.measure.test_examples and folder is not None and is_classification(split):
+            with self._clock.part("evaluate"):
+                write_examples(folder / FILE, *self._evaluation.examples(split.x_test, split.y_test))
         if self.measure.top_eigenvalue_examples:
             with self._clock.part("measure"):
                 result |= self._sharpness(first_examples(*train, self.measure.top_eigenvalue_examples))
@@ -352,6 +360,11 @@ class Arm:
             with self._clock.part("measure"):
                 result |= self._robustness(split, seed)
         return result
+
+    def _distance(self):
+        """The length of the way from the initial weights to these, as the crow flies."""
+        pairs = zip(self._model.trainable_variables, self._start, strict=True)
+        return math.sqrt(sum(float(np.sum((v.numpy().astype(float) - w) ** 2)) for v, w in pairs))
 
     def _robustness(self, split, seed):
         """Accuracy of the model on test examples that were attacked, by attack and size."""

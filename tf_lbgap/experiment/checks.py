@@ -42,3 +42,10 @@ def text(value, where):
     if isinstance(value, bool) or not isinstance(value, (str, int, float)) or value == "":
         raise ConfigError(f"{where}: {value!r} must be a text; leave {where} out for the default.")
     return str(value)
+
+
+def switch(value, where):
+    """Return true or false."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{where}: {value!r} must be true or false.")
+    return value

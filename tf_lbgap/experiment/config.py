@@ -23,7 +23,7 @@ import re
 
 from tf_lbgap import scaling
 from tf_lbgap.experiment.calls import ConfigError, is_call, nearest
-from tf_lbgap.experiment.checks import check_keys, count, positive, text, whole
+from tf_lbgap.experiment.checks import check_keys, count, positive, switch, text, whole
 from tf_lbgap.experiment.reading import read
 from tf_lbgap.experiment.remedies import calls_of, full_batch, robustness
 
@@ -106,6 +106,7 @@ class Measure:
     epsilon: float = 1e-3  # of `sharpness`, Keskar et al.'s Metric 2.1, on the same examples as the Hessian
     monitor: dict | None = None  # of `callbacks.CurvatureMonitor`, while training, on the same examples
     robustness: dict | None = None  # arguments of `attacks.accuracy_under_attack`, on test examples
+    test_examples: bool = False  # whether to keep loss and correctness of each test example
 
 
 @dataclasses.dataclass(frozen=True)
@@ -321,6 +322,8 @@ def _measure(content):
             content[key] = _monitor(value)
         elif key == "robustness":
             content[key] = robustness(value)
+        elif key == "test_examples":
+            content[key] = switch(value, f"measure: {key}")
         else:
             count(value, f"measure: {key}")
     return Measure(**content)

@@ -21,6 +21,7 @@ class Evaluation:
         self._objective = Objective(model, loss)
         self._model = model
         self._sums = tf.function(self._sums_of_chunk, autograph=False, reduce_retracing=True)
+        self._singles = tf.function(self._singles_of_chunk, autograph=False, reduce_retracing=True)
 
     def __call__(self, x, y):
         """Return the mean loss and the share of right classes (NaN if y are no classes), two floats."""
@@ -31,6 +32,22 @@ class Evaluation:
             sums = self._sums(*part)
             loss, weight, right = loss + float(sums[0]), weight + float(sums[1]), right + float(sums[2])
         return loss / weight, right / count
+
+    def examples(self, x, y):
+        """Return loss and correctness of each example, float32 and bool, shapes (examples,); labels are integers."""
+        count = len(keras.tree.flatten(y)[0])
+        parts = []
+        for start in range(0, count, CHUNK):
+            part = keras.tree.map_structure(lambda a, s=start: tf.constant(a[s : s + CHUNK]), (x, y))
+            parts.append([tensor.numpy() for tensor in self._singles(*part)])
+        return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+
+    def _singles_of_chunk(self, x, y):
+        prediction = self._model(x, training=False)
+        right = tf.equal(
+            tf.argmax(prediction, -1), tf.cast(tf.reshape(y, tf.shape(prediction)[:-1]), tf.int64)
+        )
+        return self._objective.of_examples(y, prediction), right
 
     def _sums_of_chunk(self, x, y):
         prediction = self._model(x, training=False)

@@ -1,0 +1,47 @@
+"""What a result rests on: how many examples, drawn from how many, judged on which test set, and how each of those fared.
+
+Claims need it: seeds that share training examples, or one test set, say less than as many independent ones (`claims.dependence`).
+"""
+
+import hashlib
+import io
+
+import keras
+import numpy as np
+
+from tf_lbgap.aside import written_aside
+
+FILE = "test_examples.npz"
+COUNT = 100  # inputs that a test set is told by, besides all its labels
+
+
+def data_row(split):
+    """Return `num_train`, `num_test`, `pool` (None if nobody knows), and a text that tells test sets apart."""
+    labels = keras.tree.flatten(split.y_test)
+    told = hashlib.blake2b(digest_size=8)
+    for array in [*labels, *(x[:COUNT] for x in keras.tree.flatten(split.x_test))]:
+        told.update(np.ascontiguousarray(array).tobytes())
+    return {
+        "num_train": len(keras.tree.flatten(split.y_train)[0]),
+        "num_test": len(labels[0]),
+        "pool": getattr(split, "pool", None),
+        "test_set": told.hexdigest(),
+    }
+
+
+def write_examples(path, loss, right):
+    """Write loss and correctness of test examples, in the order of the set, shapes (n,)."""
+    content = io.BytesIO()
+    np.savez_compressed(content, loss=loss.astype(np.float16), right=np.packbits(right), count=len(right))
+    with written_aside(path) as file:
+        file.write(content.getvalue())
+
+
+def read_examples(path):
+    """Return `{"test_accuracy": (n,), "test_loss": (n,)}`, single values of which the results are means; None if there are none."""
+    try:
+        with np.load(path) as content:
+            right = np.unpackbits(content["right"], count=int(content["count"]))
+            return {"test_accuracy": right.astype(float), "test_loss": content["loss"].astype(float)}
+    except OSError:
+        return None

@@ -1,0 +1,154 @@
+"""All reproductions on one page of Markdown: `docs/gallery.md`, made from their `results.json` and nothing else.
+
+First a line per paper, then for each its claims, its main figures and the command, then which paper scales what. The
+same results give the same text, so a test can tell whether the page is that of the results.
+"""
+
+import html
+import pathlib
+import re
+
+from tf_lbgap.experiment.files import write_text
+from tf_lbgap.report import paper_figures
+from tf_lbgap.report import paper_numbers as numbers
+from tf_lbgap.report.paper_captions import caption_of
+from tf_lbgap.report.paper_grids import claims_grid
+from tf_lbgap.report.paper_results import (
+    RULES,
+    claims_of,
+    command_of,
+    experiments_of,
+    seconds_of,
+    seeds_of,
+    setting_of,
+)
+from tf_lbgap.report.paper_svg import svg_of
+
+IMAGES = "images/reproductions"
+"""Where images lie, seen from the page."""
+
+_FEATURES = {"scales": "what scales", "rule": "by which rule", "models": "model", "data": "data", "measures": "measured"}  # fmt: skip
+_SPECIAL = re.compile(r"([\\`*\[\]|$~])|(?<!\w)(_)|(_)(?!\w)")
+
+
+def gallery(all_results, second=None):
+    """Return the page, a text.
+
+    Args:
+        all_results: Contents of `results.json`, one for each paper, in the order in which they are shown.
+        second: The same of other seeds, for some papers or all; their verdicts stand beside.
+    """
+    other = {results["name"]: results for results in second or ()}
+    parts = ["# Reproductions", _summary(all_results)]
+    for results in all_results:
+        parts += _section(results, other.get(results["name"]))
+    parts += ["## Which paper scales what", _features(all_results)]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def write_images(all_results, folder):
+    """Write the figures that the page shows, `NAME_FIGURE.svg`; return their paths.
+
+    Args:
+        all_results: As of `gallery`.
+        folder: `docs/images/reproductions`.
+    """
+    written = []
+    for results in all_results:
+        for name in headline_figures(results):
+            figure = paper_figures.draw(results, name)
+            written.append(pathlib.Path(folder) / _image(results, name))
+            written[-1].parent.mkdir(parents=True, exist_ok=True)
+            write_text(written[-1], svg_of(figure))
+    return written
+
+
+def headline_figures(results):
+    """Return the figures that stand in the gallery: those with `headline: true`, else the first one that has data."""
+    known = paper_figures.figures_of(results)
+    own = [name for name in known if name != paper_figures.CLAIMS]
+    marked = [name for name in own if known[name].get("headline")]
+    drawn = [name for name in marked or own if paper_figures.draw(results, name) is not None]
+    if marked:
+        return drawn
+    return drawn[:1] or ([paper_figures.CLAIMS] if results.get("claims") else [])
+
+
+def _summary(all_results):
+    lines = []
+    for results in all_results:
+        primary = [claim for claim in claims_of(results) if claim.get("primary")]
+        verdicts = {claim["rule"]: _verdict(claim) for claim in primary}
+        lines.append(
+            [
+                f"[{_text(results['name'])}](#{_anchor(results['name'])})",
+                _text(primary[0]["says"]) if primary else numbers.UNKNOWN,
+                *(verdicts.get(rule, numbers.UNKNOWN) for rule in RULES),
+                numbers.duration(seconds_of(results)[0]),
+            ]
+        )
+    told = (
+        "The primary claim of each paper, tested with what is equal between arms: the training loss, epochs, updates, seconds, or epochs with "
+        "the rate tuned for each arm. The paper's own way of comparing is in bold."
+    )
+    return f"{told}\n\n" + _table(["paper", "primary claim", *RULES, "time"], lines)
+
+
+def _verdict(claim):
+    return f"**{claim['verdict']}**" if claim.get("own") else claim["verdict"]
+
+
+def _section(results, second):
+    grid = claims_grid(results, second)
+    rows = [[_text(cell) for cell in row] for row in grid.rows]
+    parts = [
+        f"## {_text(results['name'])}",
+        _text(results.get("paper") or ""),
+        f"Seeds {numbers.seeds(seeds_of(results))}, scale {_text(str(results.get('scale') or 'small'))}.",
+        _table([_text(title) for title in grid.columns], rows, numeric=(3, 4)),
+        _text(grid.caption),
+    ]
+    for name in headline_figures(results):
+        parts.append(f"![{_text(name)}]({IMAGES}/{_image(results, name)})")
+        parts.append(f"{_text(caption_of(results, name))}")
+    return [*parts, f"```\n{command_of(results).replace('`', '')}\n```"]
+
+
+def _features(all_results):
+    lines = []
+    for results in all_results:
+        told = {**_known_features(results), **(results.get("features") or {})}
+        cells = [_text(str(told.get(key) or numbers.UNKNOWN)) for key in _FEATURES]
+        lines.append([f"[{_text(results['name'])}](#{_anchor(results['name'])})", *cells])
+    return _table(["paper", *_FEATURES.values()], lines)
+
+
+def _known_features(results):
+    """Return what the experiments tell, where the paper's file does not say it in words."""
+    behind = experiments_of(results, None)
+    return {
+        "models": setting_of(results, behind, "model"),
+        "data": setting_of(results, behind, "data"),
+        "rule": ", ".join(dict.fromkeys(results["experiments"][n].get("equal") or "" for n in behind)),
+    }
+
+
+def _table(headings, rows, numeric=()):
+    """Return a table; columns with numbers are aligned to the right."""
+    rule = ["---:" if place in numeric else "---" for place in range(len(headings))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [headings, rule, *rows])
+
+
+def _text(text):
+    """Return text that Markdown shows as it is: neither markup nor HTML, on one line."""
+    escaped = _SPECIAL.sub(r"\\\g<0>", html.escape(text.strip(), quote=False))
+    return "<br>".join(escaped.splitlines())
+
+
+def _anchor(name):
+    """Return the anchor that GitHub gives to a heading."""
+    return re.sub(r"[^\w-]", "", name.lower().replace(" ", "-"))
+
+
+def _image(results, name):
+    return re.sub(r"[^\w.-]+", "_", f"{results['name']}_{name}.svg")

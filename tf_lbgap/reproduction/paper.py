@@ -1,0 +1,390 @@
+"""A paper as it stands in a YAML file: its experiments, what is measured after them, and what it claims.
+
+```yaml
+paper: "Keskar et al., On large-batch training for deep learning, ICLR 2017, arXiv 1609.04836"
+data: {call: data.datasets.digits}          # keys of an arm, and measure, seeds, first_seed: of all experiments
+learned: 0.7                                # a test accuracy; below it an arm is no result
+primary: sharper                            # the claim whose experiment is run under each of the rules
+rules:
+  own: loss                                 # how the paper compared
+  loss: {target_loss: 0.02, epochs: 300}
+  epochs: {epochs: 20}
+  updates: {updates: 600}
+  seconds: {seconds: 3}
+  tuned: "NOT RUN: why"
+experiments:
+  minima: {arms: {small: {batch_size: 32}, large: {batch_size: 200}}}
+studies:
+  line: {call: reproduction.studies.interpolation, in: minima, arms: [small, large]}
+claims:
+  sharper: {says: ..., source: ..., in: minima, statistic: {call: claims.ratio, ...}, above: 1.5, expected: 4, deviation: 0.5}
+figures:
+  line: {call: report.paper_figures.lines, in: line}
+scales:
+  gpu: {only: [minima], data: ...}          # laid over the rest, key by key
+```
+
+The experiment of the rules becomes one experiment for each of them, `minima-loss`, `minima-epochs`, ...; elsewhere
+`minima` means the one of the paper's own rule.
+"""
+
+import copy
+import dataclasses
+import pathlib
+
+from tf_lbgap import experiment
+from tf_lbgap.claims import Claim, Statistic
+from tf_lbgap.experiment.calls import ConfigError, is_call, make, mistakes, nearest
+from tf_lbgap.experiment.checks import check_keys, text
+from tf_lbgap.experiment.config import ARM_KEYS, EQUAL
+from tf_lbgap.experiment.reading import read
+
+SCALES = ("small", "gpu", "full")
+KEYS = {
+    "paper", "primary", "rules", "experiments", "studies", "claims", "figures", "features", "scales",
+    "learned", "measure", "seeds", "first_seed", "only", "output", *ARM_KEYS,
+}  # fmt: skip
+CLAIM_KEYS = (
+    "says",
+    "source",
+    "in",
+    "statistic",
+    "above",
+    "below",
+    "within",
+    "expected",
+    "deviation",
+)
+NOT_RUN = "NOT RUN: "
+
+
+@dataclasses.dataclass(frozen=True)
+class Testable:
+    """A claim and where its rows come from."""
+
+    claim: Claim
+    places: tuple  # names of experiments and studies; rows of one arm and seed are joined
+    not_run: str = ""  # why nobody tests it here
+
+
+@dataclasses.dataclass(frozen=True)
+class Paper:
+    """A configuration whose every key is known and every value is of the right kind."""
+
+    name: str
+    scale: str
+    citation: str
+    experiments: dict  # name -> Experiment
+    learned: dict  # name of an experiment -> least test accuracy
+    studies: dict  # name -> the call, with `in` resolved
+    claims: tuple  # of Testable, the primary first, under each rule
+    figures: dict  # name -> the call, with `in` resolved
+    features: dict  # what the paper scales, by which rule, on what
+    output: str  # the directory
+    content: dict  # of the file at this scale
+
+    @property
+    def claims_block(self):
+        """The part of the file that verdicts follow from."""
+        return {key: self.content.get(key) for key in ("primary", "rules", "claims", "learned")}
+
+
+def find(name):
+    """Return the path of a paper's file: a path, or a name in `configs/` here or beside the package.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    path = pathlib.Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        return path
+    folders = [folder for folder in _folders() if folder.is_dir()]
+    for folder in folders:
+        if (folder / f"{name}.yaml").exists():
+            return folder / f"{name}.yaml"
+    known = [path.stem for path in known_papers()]
+    hint = (
+        nearest(name, known)
+        if known
+        else "Call from the folder that holds configs/, or give the path of a file."
+    )
+    raise ConfigError(f"There is no paper {str(name)!r}. {hint}")
+
+
+def known_papers():
+    """Return the paths of all papers' files, in the order of their names."""
+    for folder in _folders():
+        found = [path for path in sorted(folder.glob("*.yaml")) if _is_paper(path)]
+        if found:
+            return found
+    return []
+
+
+def _folders():
+    beside = pathlib.Path(__file__).parent.parent.parent / "configs"
+    return pathlib.Path("configs"), beside
+
+
+def _is_paper(path):
+    return any(line.startswith("paper:") for line in path.read_text(encoding="utf-8").splitlines())
+
+
+def load(path, scale="small", *, seeds=None, first_seed=None, output=None):
+    """Read a paper.
+
+    Args:
+        path: The file, or the name of one, `find`'s.
+        scale: One of `SCALES`.
+        seeds: How many, in place of all that the file says.
+        first_seed: The first of them, likewise.
+        output: The directory, by default `runs/reproduce/NAME-SCALE`.
+
+    Raises:
+        ConfigError: If the file is missing or says something that nobody understands.
+    """
+    path = find(path)
+    content = read(path)
+    if "paper" not in content:
+        raise ConfigError(f"{path} is an experiment, not a paper's. Type  lbgap run {path}")
+    return from_dict(content, path.stem, scale, seeds=seeds, first_seed=first_seed, output=output)
+
+
+def from_dict(content, name, scale="small", *, seeds=None, first_seed=None, output=None):
+    """Make a paper from the content of a YAML file; see `load`."""
+    content = at_scale(content, scale)
+    check_keys(content, KEYS, "the file")
+    for key, value in (("seeds", seeds), ("first_seed", first_seed)):
+        if value is not None:
+            content[key] = value
+            for own in _mapping(content, "experiments").values():
+                own.pop(key, None)
+    output = output or content.get("output") or str(pathlib.Path("runs") / "reproduce" / f"{name}-{scale}")
+    experiments, learned, left_out = _experiments(content, name, pathlib.Path(output))
+    own_rule = _mapping(content, "rules").get("own")
+    names = _Names(content, own_rule, experiments, left_out)
+    studies = {key: _study(names, key, call) for key, call in _calls(content, "studies")}
+    names.studies = studies
+    return Paper(
+        name=name,
+        scale=scale,
+        citation=text(content.get("paper"), "paper"),
+        experiments=experiments,
+        learned=learned,
+        studies={key: call for key, call in studies.items() if not names.reason(call["in"])},
+        claims=tuple(_claims(content, names, own_rule)),
+        figures={key: names.resolved(call, f"figures: {key}") for key, call in _calls(content, "figures")},
+        features=_mapping(content, "features"),
+        output=output,
+        content=content,
+    )
+
+
+def at_scale(content, scale):
+    """Return the content of a file at a scale: what stands under `scales: SCALE` laid over the rest, key by key."""
+    if scale not in SCALES:
+        raise ConfigError(f"--scale {scale}: is none of {', '.join(SCALES)}.")
+    content = copy.deepcopy(content)
+    scales = content.pop("scales", None) or {}
+    check_keys(scales, SCALES, "scales")
+    if scale != "small" and scale not in scales:
+        raise ConfigError(f"scales: there is no {scale}. Known: {', '.join(('small', *scales))}.")
+    return _laid_over(content, scales.get(scale) or {})
+
+
+def _laid_over(content, more):
+    """Dicts are joined, except calls, which are replaced if they call something else."""
+    for key, value in more.items():
+        old = content.get(key)
+        is_another = is_call(value) and is_call(old) and value["call"] != old["call"]
+        if isinstance(old, dict) and isinstance(value, dict) and not is_another:
+            _laid_over(old, value)
+        else:
+            content[key] = copy.deepcopy(value)
+    return content
+
+
+def _mapping(content, key):
+    value = content.get(key) or {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"{key}: {value!r} must hold names and what they stand for.")
+    return value
+
+
+def _calls(content, key):
+    for name, call in _mapping(content, key).items():
+        if not is_call(call):
+            raise ConfigError(
+                f"{key}: {name}: {call!r} must be a call, such as  {{call: ..., in: EXPERIMENT}}."
+            )
+        yield name, call
+
+
+# Experiments, and those that the rules make of one.
+
+
+def _experiments(content, paper, output):
+    """Return {name: Experiment}, {name: least accuracy}, and {name: why it is not run}."""
+    made, learned, left_out = {}, {}, {}
+    ruled = _ruled(content)
+    only = content.get("only")
+    for name, own in _mapping(content, "experiments").items():
+        if not isinstance(own, dict):
+            raise ConfigError(f"experiments: {name}: must hold arms, not {own!r}.")
+        for key, settings in _under_rules(content, name, own) if name == ruled else [(name, own)]:
+            if only is not None and name not in only:
+                left_out[key] = "not part of this scale"
+            elif isinstance(settings, str):
+                left_out[key] = settings.removeprefix(NOT_RUN)
+            else:
+                made[key] = _experiment(content, settings, f"{paper}: {key}", output / key)
+                learned[key] = settings.get("learned", content.get("learned", 0.0))
+    return made, learned, left_out
+
+
+def _ruled(content):
+    """Return the name of the experiment that is run under each rule."""
+    primary, claims = content.get("primary"), _mapping(content, "claims")
+    if primary not in claims:
+        raise ConfigError(f"primary: {primary!r} is not a claim. {nearest(primary, claims)}")
+    place = claims[primary].get("in")
+    return place[0] if isinstance(place, list) else place
+
+
+def _under_rules(content, name, own):
+    """Yield (name, settings or why there are none) for each rule."""
+    rules = _mapping(content, "rules")
+    check_keys(rules, (*EQUAL, "own"), "rules")
+    if rules.get("own") not in EQUAL:
+        raise ConfigError(f"rules: own: {rules.get('own')!r} is none of {', '.join(EQUAL)}.")
+    for rule in EQUAL:
+        settings = rules.get(rule)
+        if isinstance(settings, str) and settings.startswith(NOT_RUN):
+            yield f"{name}-{rule}", settings
+        elif isinstance(settings, dict):
+            yield f"{name}-{rule}", {**_laid_over(copy.deepcopy(own), settings), "equal": rule}
+        else:
+            raise ConfigError(
+                f'rules: {rule}: {settings!r} must hold its keys, such as epochs, or say "{NOT_RUN}why".'
+            )
+
+
+def _experiment(content, own, name, output):
+    shared = {key: content[key] for key in (*ARM_KEYS, "seeds", "first_seed") if key in content}
+    measure = {**(content.get("measure") or {}), **(own.get("measure") or {}), "test_examples": True}
+    own = {key: value for key, value in own.items() if key != "learned"}
+    try:
+        return experiment.from_dict(
+            {**shared, **own, "measure": measure, "name": name, "output": str(output)}, name
+        )
+    except ConfigError as error:
+        raise ConfigError(f"experiments: {output.name}: {error}") from error
+
+
+def _study(names, key, call):
+    found = names.resolved(call, f"studies: {key}")
+    if len(found["in"]) != 1:
+        raise ConfigError(f"studies: {key}: in: must name one experiment.")
+    return found
+
+
+class _Names:
+    """What `in:` means."""
+
+    def __init__(self, content, own_rule, experiments, left_out):
+        self._ruled, self._own = _ruled(content), own_rule
+        self.experiments, self._left_out, self.studies = experiments, left_out, {}
+
+    def place(self, name, rule=None):
+        """Return the name of an experiment or study."""
+        if name == self._ruled:
+            return f"{name}-{rule or self._own}"
+        return name
+
+    def resolved(self, call, where, rule=None):
+        """Return a call with its places, a tuple of names."""
+        places = call.get("in") or ()
+        places = [places] if isinstance(places, str) else places
+        places = tuple(self.place(name, rule) for name in places)
+        known = (*self.experiments, *self._left_out, *self.studies)
+        for name in places:
+            if name not in known:
+                raise ConfigError(f"{where}: in: there is no {name!r}. {nearest(name, known)}")
+        return {**call, "in": places}
+
+    def reason(self, places):
+        """Return why one of the places is not there, or nothing."""
+        for name in places:
+            if name in self._left_out:
+                return self._left_out[name]
+            if name in self.studies and (why := self.reason(self.studies[name]["in"])):
+                return why
+        return ""
+
+
+# Claims.
+
+
+def _claims(content, names, own_rule):
+    claims, primary = _mapping(content, "claims"), content["primary"]
+    for name in sorted(claims, key=lambda name: name != primary):
+        settings, where = claims[name], f"claims: {name}"
+        if not isinstance(settings, dict):
+            raise ConfigError(f"{where}: must hold says, in, statistic and a bound, not {settings!r}.")
+        check_keys(settings, CLAIM_KEYS, where)
+        for rule in EQUAL if name == primary else (None,):
+            places = names.resolved(settings, where, rule)["in"]
+            first = names.experiments.get(places[0]) if places else None
+            claim = _claim(name, settings, where)
+            claim = dataclasses.replace(
+                claim,
+                primary=name == primary,
+                rule=rule or (first.equal if first else ""),
+                own=rule in (None, own_rule),
+            )
+            yield Testable(claim, places, names.reason(places))
+
+
+def _claim(name, settings, where):
+    if not is_call(settings.get("statistic")):
+        raise ConfigError(
+            f"{where}: statistic: must be a call, such as  {{call: claims.ratio, of: updates, ...}}."
+        )
+    with mistakes(f"{where}: statistic"):
+        statistic = make(settings["statistic"])
+    if not isinstance(statistic, Statistic):
+        raise ConfigError(f"{where}: statistic: {settings['statistic']['call']} gave no Statistic.")
+    low, high = _bounds(settings, where)
+    return Claim(
+        name=name,
+        says=text(settings.get("says"), f"{where}: says"),
+        statistic=statistic,
+        low=low,
+        high=high,
+        source=str(settings.get("source", "")),
+        expected=_number(settings.get("expected"), f"{where}: expected"),
+        deviation=_number(settings.get("deviation"), f"{where}: deviation"),
+    )
+
+
+def _bounds(settings, where):
+    given = [key for key in ("above", "below", "within") if key in settings]
+    if len(given) != 1:
+        raise ConfigError(f"{where}: needs one of above, below and within, not {len(given)} of them.")
+    value = settings[given[0]]
+    if given == ["within"]:
+        if not isinstance(value, list) or len(value) != 2:
+            raise ConfigError(f"{where}: within: {value!r} must be two numbers, such as [0.8, 1.25].")
+        low, high = (_number(number, f"{where}: within") for number in value)
+        if not low < high:
+            raise ConfigError(f"{where}: within: {value!r} must rise.")
+        return low, high
+    bound = _number(value, f"{where}: {given[0]}")
+    return (bound, None) if given == ["above"] else (None, bound)
+
+
+def _number(value, where):
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigError(f"{where}: {value!r} must be a number.")
+    return float(value)

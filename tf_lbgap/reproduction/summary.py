@@ -1,0 +1,183 @@
+"""What a reproduction found, as plain dicts: `results.json`.
+
+Rows of single seeds stay in the run directories; here are means over seeds, and of each claim the values that its verdict rests on.
+"""
+
+import math
+import pathlib
+
+from tf_lbgap import claims
+from tf_lbgap.experiment.files import digest
+from tf_lbgap.experiment.judged_on import FILE, read_examples
+from tf_lbgap.reproduction.code import code_digest
+
+_NOT_SUMMARISED = ("seed", "seeds", "num_train", "num_test", "pool")
+
+
+def hashes(paper):
+    """Return the digests that say whether results are still those of the configuration, its claims, and this code."""
+    shown = ("figures", "features")
+    content = {key: value for key, value in paper.content.items() if key not in shown}
+    return {
+        "config": digest(content),
+        "claims": digest(paper.claims_block),
+        "code": code_digest(),
+    }
+
+
+def summary(paper, rows, studies, about):
+    """Return the content of `results.json`.
+
+    Args:
+        paper: A `Paper`.
+        rows: {experiment: rows}.
+        studies: {study: what it found}.
+        about: Further entries, of the environment and such.
+    """
+    marked = {name: [_marked(paper, name, row) for row in own] for name, own in rows.items()}
+    return {
+        "name": paper.name,
+        "scale": paper.scale,
+        "paper": paper.citation,
+        "hash": hashes(paper),
+        **about,
+        "features": paper.features,
+        "figures": paper.figures,
+        "claims": [as_dict(verdict) for verdict in verdicts(paper, marked, studies)],
+        "experiments": {name: _experiment(paper.experiments[name], own) for name, own in marked.items()},
+        "studies": {name: {"in": paper.studies[name]["in"][0], **found} for name, found in studies.items()},
+    }
+
+
+def verdicts(paper, rows, studies):
+    """Return the `Verdict` of each claim.
+
+    Args:
+        paper: A `Paper`.
+        rows: {experiment: rows}, with `why_not` in those that are no results.
+        studies: {study: what it found}.
+    """
+    tested = [each for each in paper.claims if not each.not_run]
+    joined = [_joined(each.places, rows, studies) for each in tested]
+    lookups = [_lookup(paper, each.places[0]) for each in tested]
+    judged = iter(claims.judge([each.claim for each in tested], joined, lookups))
+    return [
+        claims.not_run(each.claim, each.not_run) if each.not_run else next(judged) for each in paper.claims
+    ]
+
+
+def as_dict(verdict):
+    """Return a verdict as it stands in `results.json`."""
+    claim = verdict.claim
+    return {
+        "name": claim.name,
+        "says": claim.says,
+        "source": claim.source,
+        "primary": claim.primary,
+        "rule": claim.rule,
+        "own": claim.own,
+        "statistic": claim.statistic.words,
+        "kind": claim.statistic.kind,
+        "claimed": claim.claimed,
+        "bounds": [claim.low, claim.high],
+        "estimate": verdict.estimate,
+        "interval": list(verdict.interval),
+        "p_value": verdict.p_value,
+        "verdict": verdict.verdict,
+        "seen": verdict.seen,
+        "note": verdict.note,
+        "num_seeds": len(verdict.seeds),
+        "values": list(verdict.values),
+        "seeds": list(verdict.seeds),
+    }
+
+
+def with_settings(experiment, row):
+    """Return a row with those numbers of its arm's settings that a statistic may be taken against."""
+    arm = experiment.arms[row["arm"]]
+    return {**settings_of(arm), **{key: value for key, value in row.items() if value is not None}}
+
+
+def settings_of(arm):
+    """Return numbers that an arm differs in: `batch_size`, `learning_rate`, `momentum`, those that are numbers."""
+    optimizer = arm["optimizer"]
+    rate = arm["learning_rate"]
+    found = {
+        "batch_size": arm["batch_size"],
+        "learning_rate": optimizer.get("learning_rate") if rate is None else rate,
+        "momentum": optimizer.get("momentum"),
+    }
+    return {key: value for key, value in found.items() if isinstance(value, (int, float))}
+
+
+def _marked(paper, name, row):
+    """Return a row with `why_not` if it is no result."""
+    row = with_settings(paper.experiments[name], row)
+    accuracy = row.get("test_accuracy")
+    if not row.get("reached", True):
+        row["why_not"] = "diverged" if row.get("train_loss") is None else "missed the target"
+    elif accuracy is not None and accuracy < paper.learned[name]:
+        row["why_not"] = f"did not learn (test accuracy {accuracy:.3f}, asked {paper.learned[name]:g})"
+    return row
+
+
+def _joined(places, rows, studies):
+    """Return rows of several places, joined by arm and seed; a row that is no result stays none."""
+    found = {}
+    for place in places:
+        for row in rows[place] if place in rows else studies.get(place, {}).get("rows", ()):
+            found.setdefault((row["arm"], row["seed"]), {}).update(row)
+    return list(found.values())
+
+
+def _lookup(paper, place):
+    """Return the function of an arm and seed that reads the test examples, or None where there are none."""
+    if place not in paper.experiments:
+        return None
+    folder = pathlib.Path(paper.experiments[place].output)
+    return lambda arm, seed: read_examples(folder / arm / str(seed) / FILE)
+
+
+def _experiment(experiment, rows):
+    arms = {}
+    for name, arm in experiment.arms.items():
+        own = [row for row in rows if row["arm"] == name]
+        arms[name] = {"settings": {**settings_of(arm), **_words(arm)}, **_means(own)}
+        arms[name]["failed"] = [f"seed {row['seed']}: {row['why_not']}" for row in own if "why_not" in row]
+    return {
+        "equal": experiment.equal,
+        "seeds": list(experiment.seed_numbers),
+        "arms": arms,
+    }
+
+
+def _words(arm):
+    """What else an arm consists of, as far as it is given."""
+    keys = (
+        "data",
+        "model",
+        "optimizer",
+        "map",
+        "batch_size",
+        "learning_rate",
+        "update",
+        "callbacks",
+        "full_batch",
+    )
+    return {key: arm[key] for key in keys if arm[key] is not None}
+
+
+def _means(rows):
+    found = {}
+    numbers = {
+        key: None
+        for row in rows
+        for key, value in row.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and key not in _NOT_SUMMARISED
+    }
+    for key in numbers:
+        own = claims.summarize([row.get(key) for row in rows])
+        if own.num_seeds:
+            error = None if math.isnan(own.standard_error) else own.standard_error
+            found[key] = {"mean": own.mean, "standard_error": error, "num_seeds": own.num_seeds}
+    return found
