@@ -1,5 +1,7 @@
 """Progress of runs and of searches: bars on a terminal, and lines."""
 
+import time
+
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 
@@ -55,7 +57,9 @@ class Bars:
 
     def _bar(self, arm, seed):
         if (arm, seed) not in self._bars:
-            self._bars[arm, seed] = self._progress.add_task("", total=1.0, arm=arm, seed=f"seed {seed}")
+            self._bars[arm, seed] = self._progress.add_task(
+                "", total=1.0, arm=arm, seed=f"seed {seed}" if isinstance(seed, int) else seed
+            )
         return self._bars[arm, seed]
 
 
@@ -118,6 +122,46 @@ class TrialBars:
     def _say(self, text):
         if not self._quiet:
             self._console.print(text, soft_wrap=True, markup=False)
+
+
+class PieceBars:
+    """Listens to reproductions: a bar for each piece that is under way, a line for each that ended.
+
+    Args:
+        console: A `rich.console.Console`.
+        quiet: Whether to say nothing.
+    """
+
+    def __init__(self, console, *, quiet=False):
+        self._console, self._quiet = console, quiet
+        self._bars = Bars(console, quiet=quiet)
+        self._of, self._ended, self._began = {}, {}, {}
+
+    def __enter__(self):
+        self._bars.__enter__()
+        return self
+
+    def __exit__(self, *exception):
+        self._bars.__exit__(*exception)
+
+    def began(self, paper, num_pieces):
+        self._of[paper.name], self._ended[paper.name] = num_pieces, 0
+
+    def started(self, paper, piece):
+        self._began[paper, piece] = time.perf_counter()
+        self._bars._bar(paper, piece)
+
+    def advanced(self, paper, piece, fraction, text):
+        self._bars.advanced(paper, piece, fraction, text)
+
+    def ended(self, paper, piece, failure):
+        self._bars.remove(paper.name, piece)
+        self._ended[paper.name] += 1
+        seconds = time.perf_counter() - self._began.pop((paper.name, piece), time.perf_counter())
+        outcome = f"failed: {failure}" if failure else f"{seconds:.0f} s"
+        if not self._quiet:
+            place = f"{paper.name} {self._ended[paper.name]}/{self._of[paper.name]}"
+            self._console.print(f"{place} {piece}: {outcome}", soft_wrap=True, markup=False)
 
 
 def _text(value):

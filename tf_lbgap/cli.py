@@ -65,6 +65,29 @@ def _parser():
     run.add_argument("--again", action="store_true", help="train anew what is finished")
     run.add_argument("--quiet", action="store_true", help="print the table and the paths only")
     run.set_defaults(command=_run)
+    reproduce = commands.add_parser(
+        "reproduce",
+        help="run a paper's experiments and give its claims verdicts",
+        description="Run the experiments of a paper's YAML file, measure, and print a table of its claims with PASS, FAIL or "
+        "INCONCLUSIVE, by criteria that stand in the file. What is finished is not run again, unless the file or the code changed.",
+    )
+    reproduce.add_argument("papers", nargs="*", metavar="NAME", help="such as keskar2017, or a YAML file")
+    reproduce.add_argument("--all", action="store_true", help="all papers of configs/")
+    reproduce.add_argument("--scale", default="small", metavar="SCALE", help="small (2 cores), gpu or full")
+    reproduce.add_argument(
+        "--seeds", type=_positive, metavar="N", help="how many, in place of what the file says"
+    )
+    reproduce.add_argument("--first-seed", type=_count, metavar="N", help="the first of them")
+    reproduce.add_argument(
+        "--jobs",
+        type=_positive,
+        metavar="N",
+        help="processes side by side; by default one a core, at other scales than small 1",
+    )
+    reproduce.add_argument("--output", metavar="DIR", help="by default runs/reproduce")
+    reproduce.add_argument("--again", action="store_true", help="train anew what is finished")
+    reproduce.add_argument("--quiet", action="store_true", help="print the tables and the paths only")
+    reproduce.set_defaults(command=_reproduce)
     search = commands.add_parser(
         "search",
         help="search over batch size, learning rate and more, and train the winners anew",
@@ -241,6 +264,39 @@ def _run(options):
     console.print(f"curves: tensorboard --logdir {loaded.output}", soft_wrap=True)
     console.print(f"figures and tables for a paper: lbgap report {loaded.output}", soft_wrap=True)
     return 0
+
+
+def _reproduce(options):
+    from rich.console import Console
+
+    from tf_lbgap import report, reproduction
+    from tf_lbgap.bars import PieceBars
+    from tf_lbgap.experiment import ConfigError
+
+    names = options.papers or (reproduction.known_papers() if options.all else [])
+    if not names:
+        raise ConfigError("Name a paper, such as  lbgap reproduce keskar2017, or type --all.")
+    papers = [_paper(name, options) for name in names]
+    console = Console(highlight=False, markup=False, emoji=False)
+    for paper in papers:
+        if reproduction.finished_results(paper) is None:
+            console.print(report.rich_table(report.power_grid(reproduction.expected(paper))))
+    jobs = options.jobs or ((os.cpu_count() or 1) if options.scale == "small" else 1)
+    with PieceBars(console, quiet=options.quiet) as bars:
+        for paper, results in reproduction.reproduce(papers, jobs=jobs, again=options.again, listen=bars):
+            console.print(report.rich_table(report.claims_grid(results, narrow=True)))
+            console.print(os.path.join(paper.output, "results.json"), soft_wrap=True)
+    return 0
+
+
+def _paper(name, options):
+    from tf_lbgap import reproduction
+
+    stem = os.path.splitext(os.path.basename(str(name)))[0]
+    output = options.output and os.path.join(options.output, f"{stem}-{options.scale}")
+    return reproduction.load(
+        name, options.scale, seeds=options.seeds, first_seed=options.first_seed, output=output
+    )
 
 
 def _search(options):

@@ -24,6 +24,7 @@ from tf_lbgap.report import paper_numbers as numbers
 from tf_lbgap.report.gallery import gallery, headline_figures, write_images
 from tf_lbgap.report.paper_captions import caption_of
 from tf_lbgap.report.paper_grids import study_grid
+from tf_lbgap.report.paper_page import paper_page
 from tf_lbgap.report.paper_results import arms_of, command_of
 from tf_lbgap.report.paper_svg import svg_of
 
@@ -252,6 +253,13 @@ def test_the_primary_claim_is_first_and_under_the_papers_own_rule_first():
     assert "distance" in rows[5][0] and "imagenet" in rows[-1][0]
 
 
+def test_the_papers_own_rule_is_first_whichever_it_is():
+    rows = claims_grid(
+        only_claims(*[primary("PASS", rule, own=rule == "updates") for rule in ("loss", "epochs", "updates", "seconds")])
+    ).rows  # fmt: skip
+    assert [row[1].partition("\n")[0] for row in rows] == ["updates", "loss", "epochs", "seconds"]
+
+
 def test_every_number_of_a_claim_is_that_of_the_results():
     found = {(c["name"], c["rule"]): c for c in results()["claims"]}
     order = [("sharper", rule) for rule in ("loss", "epochs", "updates", "seconds", "tuned")]
@@ -300,6 +308,7 @@ def test_verdicts_of_other_seeds_stand_beside():
     second["claims"][0]["verdict"] = "INCONCLUSIVE"
     del second["claims"][-1]
     grid = claims_grid(results(), second)
+    assert [row[-1] for row in grid.rows[:5]] == ["PASS", "PASS", "INCONCLUSIVE", "FAIL", "NOT RUN"]
     assert grid.columns[-1] == "verdict with seeds\n200 to 209"
     shown = {
         name: row[-2:]
@@ -584,6 +593,26 @@ def test_seeds_of_a_study_are_faint_dots():
     assert [label.get_text() for label in axis.get_yticklabels()] == ["small", "large"]
 
 
+def test_seeds_are_drawn_in_the_unit_of_the_axis():
+    rows = [{"arm": "small", "seed": seed, "test_accuracy": 0.9 + seed / 1000} for seed in (1, 2)]
+    found = results(studies={"own": {"in": "minima-loss", "rows": rows}})
+    (axis,) = figure_of(found, call="report.paper_figures.arms", **{"in": "own"}, y="test_accuracy").axes
+    assert [list(line.get_xdata()) for line in axis.lines if len(line.get_xdata()) == 2] == [[90.1, 90.2]]
+    np.testing.assert_allclose(horizontal(axis)[0][1], 90.15)
+
+
+def test_an_interval_that_reaches_below_0_stays_on_a_log_axis():
+    arms = {"a": arm(8, test_loss=mean(0.01, 0.02)), "b": arm(16, test_loss=mean(1.0, 0.1))}
+    found = results(experiments={"one": {"equal": "loss", "seeds": SEEDS, "arms": arms}})
+    axis = figure_of(
+        found, call="report.paper_figures.against", **{"in": "one"}, x="batch_size", y="test_loss"
+    ).axes[0]
+    (_, _, low, high), _ = bars(axis)
+    assert axis.get_yscale() == "log"
+    np.testing.assert_allclose((low, high), (0.001, 0.01 + 0.02 * scipy.stats.t(9).ppf(0.975)))
+    assert axis.get_ylim()[0] < 0.001
+
+
 def test_arms_of_one_name_in_two_experiments_are_not_mixed_up():
     found = results()
     found["experiments"]["other"] = {
@@ -619,8 +648,10 @@ def test_a_single_seed_is_a_point_without_a_bar():
 
 
 def test_the_loss_between_two_minima_is_the_median_over_seeds_with_the_ends_named():
-    left, below, right = drawn(results(), "line").axes
-    curves = results()["studies"]["line"]["curves"]
+    found = results()
+    curves = found["studies"]["line"]["curves"]
+    curves[9]["train_loss"] = [9 * loss for loss in curves[9]["train_loss"]]  # far from the others
+    left, below, right = drawn(found, "line").axes
     thick = [line for line in left.lines if line.get_linewidth() == 1.5 and len(line.get_xdata()) == 25]
     for drawn_line, key in zip(thick, ("train_loss", "test_loss"), strict=True):
         np.testing.assert_allclose(
@@ -661,6 +692,18 @@ def test_curvature_is_against_the_loss_which_falls_to_the_right():
         expected = 2 * (2.3 / drawn_line.get_xdata()) ** growth
         factors = drawn_line.get_ydata() / expected
         assert 1 < factors.min() <= factors.max() < 1.18
+
+
+def test_a_mean_ends_where_fewer_than_half_of_the_seeds_are():
+    found = results()
+    curves = [
+        {"arm": "a", "seed": seed, "loss": [1.0, 0.5], "top_eigenvalue": [2.0, 8.0]} for seed in range(3)
+    ]
+    curves[0] = {**curves[0], "loss": [1.0, 0.5, 0.01], "top_eigenvalue": [2.0, 1.0, 99.0]}
+    found["studies"]["evolution"]["curves"] = curves
+    (axis,) = drawn(found, "evolution").axes
+    (middle,) = [line for line in axis.lines if line.get_linewidth() == 1.6]
+    np.testing.assert_allclose(sorted(middle.get_xydata().tolist()), [[0.5, 4.0], [1.0, 2.0]])
 
 
 def test_points_that_a_log_axis_cannot_show_are_left_out():
@@ -714,7 +757,10 @@ def test_the_page_shows_all_and_files_lie_beside_it(tmp_path):
     found = results()
     written = write_paper(found, tmp_path)
     assert written[0] == tmp_path / "report.html" and all(path.is_file() for path in written)
-    text = text_of_page(written[0].read_text())
+    page = written[0].read_text()
+    addresses = set(re.findall(r"https?://[^\s\"'<)]+", page))
+    assert addresses == {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}  # names, not places
+    text = text_of_page(page)
     for part in (
         PAPER, "12 min 34 s", "00aa11bb22cc33dd", "1234567890abcdef", "fedcba0987654321", "CPU (Some & Co, 2 cores)",
         "lbgap reproduce keskar2017 --scale small --seeds 10", "paper: <b>x</b>", "97.19±0.46", "needs a GPU and ImageNet", "no time for it",
@@ -777,12 +823,6 @@ def test_markup_in_results_is_text_everywhere(tmp_path):
         assert len(re.findall(r"(?<!\\)\|", row)) in (9, 8, 7), row  # a bar in a cell ends none
 
 
-def test_a_page_refers_to_nothing_outside(tmp_path):
-    page = write_paper(results(), tmp_path)[0].read_text()
-    addresses = set(re.findall(r"https?://[^\s\"'<)]+", page))
-    assert addresses == {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}  # names, not places
-
-
 def test_parts_that_are_empty_are_left_out(tmp_path):
     bare = {"name": "bare", "scale": "small", "paper": "A paper", "claims": [claim("a", "NOT RUN", estimate=None, seen="no data")],
             "experiments": {}, "studies": {}}  # fmt: skip
@@ -811,10 +851,9 @@ def test_one_seed_and_values_that_are_not_finite_work_throughout(tmp_path):
     assert "nan" not in gallery([found]).lower()
 
 
-def test_what_did_not_finish_is_said(tmp_path):
-    page = write_paper(results(complete=False), tmp_path)[0].read_text()
-    assert "did not finish" in page
-    assert "did not finish" not in write_paper(results(complete=True), tmp_path)[0].read_text()
+def test_what_did_not_finish_is_said():
+    assert "did not finish" in paper_page(results(complete=False), {}, [], "")
+    assert "did not finish" not in paper_page(results(complete=True), {}, [], "")
 
 
 def test_the_command_and_seconds_are_told_as_far_as_they_are_known():
@@ -848,6 +887,8 @@ def test_images_of_the_gallery_are_those_it_links(tmp_path):
     assert written[0].read_text().startswith("<svg ")
     del found["figures"]["threshold"]["headline"]
     assert headline_figures(found) == ["threshold"]
+    found["figures"]["line"]["headline"] = True
+    assert headline_figures(found) == ["line"]
     assert headline_figures(results(figures={})) == ["claims"]
 
 
@@ -899,5 +940,5 @@ def test_an_svg_is_short_and_keeps_its_text():
     assert (
         "INCONCLUSIVE" in text and "3.92 (2.91 to 5.08)" in text and 'aria-label="All &lt;claims&gt;"' in text
     )
-    assert "<metadata" not in text and "<style" not in text and "<g>" not in text
+    assert "<metadata" not in text and "<style" not in text and "<g>" not in text and "<g id" not in text
     assert text == svg_of(paper_figures.draw(results(), "claims"), label="All <claims>")

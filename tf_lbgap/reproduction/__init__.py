@@ -1,5 +1,8 @@
 """Reproductions: the experiments of a paper, what is measured on the weights they leave, and verdicts fixed beforehand."""
 
 from tf_lbgap.reproduction import studies
+from tf_lbgap.reproduction.expected import expected
+from tf_lbgap.reproduction.paper import SCALES, Paper, known_papers, load
+from tf_lbgap.reproduction.reproduce import finished_results, reproduce
 
-__all__ = ["studies"]
+__all__ = ["SCALES", "Paper", "expected", "finished_results", "known_papers", "load", "reproduce", "studies"]
