@@ -72,9 +72,8 @@ def claim(name, verdict="PASS", *, estimate=3.92, interval=(2.91, 5.08), rule="l
 
 
 def primary(verdict, rule, estimate=3.92, interval=(2.91, 5.08), **more):
-    return claim(
-        "sharper", verdict, estimate=estimate, interval=interval, rule=rule, primary=True, own=rule == "loss", **more
-    )  # fmt: skip
+    more = {"own": rule == "loss", **more}
+    return claim("sharper", verdict, estimate=estimate, interval=interval, rule=rule, primary=True, **more)
 
 
 def line(seed, pair="small to large", scale=1.0):
@@ -285,9 +284,14 @@ def test_what_did_not_pass_says_in_its_row_what_was_seen(verdict, narrow):
     assert all(any(seen in text for text in shown) for seen in expected)
 
 
-def test_a_claim_that_passed_does_not_repeat_itself_but_tells_its_note():
-    (row,) = claims_grid(only_claims(claim("a", note="one test set"))).rows
-    assert row[0].endswith("(Table 3)\none test set")
+def test_notes_stand_below_once_for_all_claims_that_have_them():
+    grid = claims_grid(
+        only_claims(
+            claim("a", note="one test set"), claim("b", note="seed 3: lost"), claim("c", note="one test set")
+        )
+    )
+    assert [row[0].rpartition(" ")[2] for row in grid.rows] == ["[1]", "[2]", "[1]"]
+    assert grid.caption.endswith("[1] one test set. [2] seed 3: lost.")
 
 
 def test_the_narrow_table_has_no_seeds_and_fits_80_columns_as_the_other_fits_100():
@@ -448,9 +452,10 @@ def test_verdicts_differ_by_marker_and_word_and_each_rule_has_a_row():
         "seconds",
         "tuned",
     ]
-    assert len(figure.axes) == 5  # of five claims
+    assert len(figure.axes) == 4  # of the claims that were run
     titles = [text.get_text() for text in figure.texts]
-    assert titles[0].startswith("Primary claim: ") and "imagenet" in titles[-1]
+    assert titles[0].startswith("Primary claim: ")
+    assert len(titles) == 5 and titles[-1].startswith("NOT RUN: ") and "imagenet" in titles[-1]
 
 
 @pytest.mark.parametrize(
@@ -474,6 +479,7 @@ def test_claims_without_some_numbers_are_drawn(kind, changes):
 
 def test_without_claims_there_is_no_forest():
     assert paper_figures.draw(only_claims(), "claims") is None
+    assert paper_figures.draw(only_claims(claim("a", "NOT RUN")), "claims") is None
 
 
 # Figures of means.
@@ -597,7 +603,8 @@ def test_seeds_are_drawn_in_the_unit_of_the_axis():
     rows = [{"arm": "small", "seed": seed, "test_accuracy": 0.9 + seed / 1000} for seed in (1, 2)]
     found = results(studies={"own": {"in": "minima-loss", "rows": rows}})
     (axis,) = figure_of(found, call="report.paper_figures.arms", **{"in": "own"}, y="test_accuracy").axes
-    assert [list(line.get_xdata()) for line in axis.lines if len(line.get_xdata()) == 2] == [[90.1, 90.2]]
+    (dots,) = [line for line in axis.lines if len(line.get_xdata()) == 2]
+    np.testing.assert_allclose(dots.get_xdata(), [90.1, 90.2])
     np.testing.assert_allclose(horizontal(axis)[0][1], 90.15)
 
 

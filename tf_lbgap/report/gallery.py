@@ -71,7 +71,9 @@ def headline_figures(results):
     drawn = [name for name in marked or own if paper_figures.draw(results, name) is not None]
     if marked:
         return drawn
-    return drawn[:1] or ([paper_figures.CLAIMS] if results.get("claims") else [])
+    if drawn:
+        return drawn[:1]
+    return [paper_figures.CLAIMS] if paper_figures.draw(results, paper_figures.CLAIMS) is not None else []
 
 
 def _summary(all_results):

@@ -20,6 +20,7 @@ _COLOURS = {
     "INCONCLUSIVE": GREY,
     "NOT RUN": GREY,
 }
+_NOT_RUN = VERDICTS[-1]
 _CLAIMED = "#dcebe3"
 _ROW, _LINE, _AXIS, _GAP = (
     0.17,
@@ -35,43 +36,50 @@ _VERDICT_AT, _ESTIMATE_AT = 8, 78  # points right of a panel
 
 
 def forest(results):
-    """Return the forest plot of all claims, or None if there are none.
+    """Return the forest plot of all claims, or None if none was run.
 
-    Faint ticks are seeds. The interval is not corrected for the number of claims, the verdict is.
+    Faint ticks are seeds. The interval is not corrected for the number of claims, the verdict is. Claims that were not run under
+    any rule have no panel: they are listed at the end.
     """
     from matplotlib.figure import Figure
 
     groups = list(by_claim(results).values())
-    if not groups:
+    run = [rows for rows in groups if any(claim["verdict"] != _NOT_RUN for claim in rows)]
+    if not run:
         return None
-    titles = [_title(rows) for rows in groups]
-    heights = [_height(rows, title) for rows, title in zip(groups, titles, strict=True)]
-    figure = Figure(figsize=(drawing.WIDTH, sum(heights) + _LEGEND + _MARGIN))
-    left = _MARGIN + _CHARACTER * max(len(_rule(claim, rows)) for rows in groups for claim in rows)
-    top = sum(heights) + _LEGEND
-    for rows, title, height in zip(groups, titles, heights, strict=True):
+    titles = [_title(rows) for rows in run]
+    others = [_title(rows, f"{_NOT_RUN}: ") for rows in groups if rows not in run]
+    heights = [_height(rows, title) for rows, title in zip(run, titles, strict=True)]
+    below = sum(_LINE * (1 + text.count("\n")) + 0.02 for text in others) + (_GAP if others else 0)
+    figure = Figure(figsize=(drawing.WIDTH, sum(heights) + below + _LEGEND + _MARGIN))
+    left = _MARGIN + _CHARACTER * max(len(_rule(claim, rows)) for rows in run for claim in rows)
+    top = sum(heights) + below + _LEGEND
+    for rows, title, height in zip(run, titles, heights, strict=True):
         below_title = top - _LINE * (1 + title.count("\n")) - 0.05
-        _write(figure, title, _MARGIN, top)
+        _write(figure, title, top)
         _draw(_add_axis(figure, left, below_title, _ROW * len(rows)), rows)
         top -= height
-    _legend(figure, groups)
+    for text in others:
+        _write(figure, text, top, color=GREY)
+        top -= _LINE * (1 + text.count("\n")) + 0.02
+    _legend(figure, run)
     return figure
 
 
-def _title(rows):
+def _title(rows, before=""):
     first = rows[0]
     told = f"{first['says']}{' (' + first['source'] + ')' if first.get('source') else ''}"
-    return textwrap.fill(f"Primary claim: {told}" if first.get("primary") else told, _WIDE)
+    return textwrap.fill(f"{before}{'Primary claim: ' if first.get('primary') else ''}{told}", _WIDE)
 
 
 def _height(rows, title):
     return _LINE * (1 + title.count("\n")) + 0.05 + _ROW * len(rows) + _AXIS + _GAP
 
 
-def _write(figure, text, x, y):
-    """Write at a place in inches, from which the text hangs."""
+def _write(figure, text, y, **look):
+    """Write at the left, hanging from a height in inches."""
     width, height = figure.get_size_inches()
-    figure.text(x / width, y / height, plain(text), va="top", fontsize=7.5)
+    figure.text(_MARGIN / width, y / height, plain(text), va="top", fontsize=7.5, **look)
 
 
 def _add_axis(figure, left, top, height):
@@ -146,7 +154,7 @@ def _draw_row(axis, place, claim):
         )  # fmt: skip
     for text, offset, weight in (
         (verdict, _VERDICT_AT, "bold"),
-        (numbers.estimate(claim) if claim["verdict"] != "NOT RUN" else "", _ESTIMATE_AT, "normal"),
+        (numbers.estimate(claim) if claim["verdict"] != _NOT_RUN else "", _ESTIMATE_AT, "normal"),
     ):
         axis.annotate(
             text, (1, place), xycoords=("axes fraction", "data"), xytext=(offset, 0), textcoords="offset points",

@@ -18,6 +18,10 @@ from tf_lbgap.report.paper_results import (
 
 SAME = "the same claim"
 _OWN = "paper's own"
+_VERDICTS = (
+    "PASS: the interval lies within what is claimed; FAIL: it lies outside; INCONCLUSIVE: neither is shown. Verdicts are at 5 % for all "
+    "claims together, after Holm's correction, and with a seed missing there is no PASS; the intervals shown are not corrected."
+)
 _MEASURED = ("test_accuracy", "test_loss", "train_loss", "top_eigenvalue", "sharpness", "updates", "examples")
 _HEADINGS = {
     "test_accuracy": "test\naccuracy %",
@@ -67,10 +71,15 @@ def claims_grid(results, second=None, *, narrow=False):
         second: The same of other seeds, whose verdicts stand beside these; or None.
         narrow: Whether to leave out how many seeds there were, to fit 80 columns in place of 100.
     """
-    lines = []
+    lines, notes = [], {}
     for name, rows in by_claim(results).items():
         for place, claim in enumerate(rows):
-            line = [_told(claim, place), _rule(claim, rows), _in_two(claim["claimed"]), _estimate(claim)]
+            line = [
+                _told(claim, place, notes),
+                _rule(claim, rows),
+                _in_two(claim["claimed"]),
+                _estimate(claim),
+            ]
             line += [] if narrow else [_num_seeds(claim)]
             line.append(claim["verdict"])
             if second is not None:
@@ -87,8 +96,7 @@ def claims_grid(results, second=None, *, narrow=False):
         f"{results['name']}: claims{scale}, seeds {numbers.seeds(seeds_of(results))}",
         tuple(f"\n{text}" if "\n" not in text else text for text in headings),
         tuple(lines),
-        "PASS: the interval lies within what is claimed; FAIL: it lies outside; INCONCLUSIVE: it covers both. Verdicts are at 5 % for "
-        "all claims together, after Holm's correction; the intervals shown are not corrected.",
+        " ".join([_VERDICTS, *(f"[{number}] {note}." for note, number in notes.items())]),
     )
 
 
@@ -138,16 +146,14 @@ def study_grid(results, study):
     )
 
 
-def _told(claim, place):
-    """Say what is claimed, and of a verdict that is not PASS what was seen."""
+def _told(claim, place, notes):
+    """Say what is claimed, and of a verdict that is not PASS what was seen; a note is a number, told below the table."""
     source = f" ({claim['source']})" if claim.get("source") else ""
-    told = [f"{claim['says']}{source}" if place == 0 else SAME]
-    if claim["verdict"] != "PASS":
-        told.append(claim.get("seen") or "")
-    note = claim.get("note")
-    if note and note not in (claim.get("seen") or ""):
-        told.append(note)
-    return "\n".join(filter(None, told))
+    told = f"{claim['says']}{source}" if place == 0 else SAME
+    if claim.get("note"):
+        told += f" [{notes.setdefault(claim['note'], len(notes) + 1)}]"
+    seen = claim.get("seen") if claim["verdict"] != "PASS" else ""
+    return f"{told}\n{seen}" if seen else told
 
 
 def _rule(claim, rows):

@@ -187,11 +187,12 @@ def _not_run(results):
     rows = [claim for claim in claims_of(results) if claim["verdict"] == "NOT RUN"]
     if not rows:
         return text_html("What was not run", "All claims were run.")
-    told = [
-        f"{claim['says']} (equal {claim['rule']}): {claim.get('seen') or 'no reason is told'}"
-        for claim in rows
-    ]
+    told = [f"{_with_rule(claim)}: {claim.get('seen') or 'no reason is told'}" for claim in rows]
     return "<h2>What was not run</h2><ul>" + "".join(f"<li>{html.escape(t)}</li>" for t in told) + "</ul>"
+
+
+def _with_rule(claim):
+    return f"{claim['says']} (equal {claim['rule']})" if claim.get("rule") else claim["says"]
 
 
 def _repeat(results):
