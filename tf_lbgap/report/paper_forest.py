@@ -59,6 +59,7 @@ def forest(results):
         _write(figure, title, top)
         _draw(_add_axis(figure, left, below_title, _ROW * len(rows)), rows)
         top -= height
+    top -= _GAP
     for text in others:
         _write(figure, text, top, color=GREY)
         top -= _LINE * (1 + text.count("\n")) + 0.02
@@ -105,7 +106,7 @@ def _draw(axis, rows):
     axis.set_yticks(range(len(rows)), [_rule(claim, rows) for claim in rows])
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
-    axis.set_xlabel(plain(_words(first)), labelpad=1)
+    axis.set_xlabel(plain(_words(first)), labelpad=1, loc="left")
     plain_numbers(axis.xaxis)
 
 
