@@ -63,7 +63,26 @@ class Bars:
         return self._bars[arm, seed]
 
 
-class TrialBars:
+class _WithLines:
+    """Bars of what is under way, and lines of what ended. A context manager."""
+
+    def __init__(self, console, quiet):
+        self._console, self._quiet = console, quiet
+        self._bars = Bars(console, quiet=quiet)
+
+    def __enter__(self):
+        self._bars.__enter__()
+        return self
+
+    def __exit__(self, *exception):
+        self._bars.__exit__(*exception)
+
+    def _say(self, text):
+        if not self._quiet:
+            self._console.print(text, soft_wrap=True, markup=False)
+
+
+class TrialBars(_WithLines):
     """Listens to a search: a bar for the trials, one for each seed that is trained, a line for each trial that ended.
 
     Args:
@@ -72,16 +91,8 @@ class TrialBars:
     """
 
     def __init__(self, console, *, quiet=False):
-        self._console, self._quiet = console, quiet
-        self._seeds = Bars(console, quiet=quiet)
+        super().__init__(console, quiet)
         self._open, self._ended, self._of = {}, 0, None
-
-    def __enter__(self):
-        self._seeds.__enter__()
-        return self
-
-    def __exit__(self, *exception):
-        self._seeds.__exit__(*exception)
 
     def began(self, search, num_train):
         self._say(
@@ -92,16 +103,16 @@ class TrialBars:
         self._title, self._of = search.objective.replace("_", " "), search.num_trials
 
     def started(self, trial, seed):
-        self._seeds.started(trial, seed)
+        self._bars.started(trial, seed)
         self._open.setdefault(trial, set()).add(seed)
 
     def advanced(self, trial, seed, fraction, text):
-        self._seeds.advanced(trial, seed, fraction, text)
+        self._bars.advanced(trial, seed, fraction, text)
 
     def ended(self, found, is_new):
         self._ended += 1
         for seed in self._open.pop(found["trial"], ()):
-            self._seeds.remove(found["trial"], seed)
+            self._bars.remove(found["trial"], seed)
         values = ", ".join(f"{name} {_text(value)}" for name, value in found["values"].items())
         of = f"/{self._of}" if self._of else ""
         seconds = f" in {found['seconds']:.1f} s" if is_new else ", finished before"
@@ -109,7 +120,7 @@ class TrialBars:
 
     def winners(self, experiment):
         self._say(f"training anew on {experiment.seeds} fresh seeds: {', '.join(experiment.arms)}")
-        return self._seeds
+        return self._bars
 
     def _outcome(self, found):
         if found["score"] is None:
@@ -119,12 +130,8 @@ class TrialBars:
             "" if deviation is None else f" (deviation {deviation:.2g})"
         )
 
-    def _say(self, text):
-        if not self._quiet:
-            self._console.print(text, soft_wrap=True, markup=False)
 
-
-class PieceBars:
+class PieceBars(_WithLines):
     """Listens to reproductions: a bar for each piece that is under way, a line for each that ended.
 
     Args:
@@ -133,23 +140,15 @@ class PieceBars:
     """
 
     def __init__(self, console, *, quiet=False):
-        self._console, self._quiet = console, quiet
-        self._bars = Bars(console, quiet=quiet)
+        super().__init__(console, quiet)
         self._of, self._ended, self._began = {}, {}, {}
-
-    def __enter__(self):
-        self._bars.__enter__()
-        return self
-
-    def __exit__(self, *exception):
-        self._bars.__exit__(*exception)
 
     def began(self, paper, num_pieces):
         self._of[paper.name], self._ended[paper.name] = num_pieces, 0
 
     def started(self, paper, piece):
         self._began[paper, piece] = time.perf_counter()
-        self._bars._bar(paper, piece)
+        self._bars.started(paper, piece)
 
     def advanced(self, paper, piece, fraction, text):
         self._bars.advanced(paper, piece, fraction, text)
@@ -159,9 +158,7 @@ class PieceBars:
         self._ended[paper.name] += 1
         seconds = time.perf_counter() - self._began.pop((paper.name, piece), time.perf_counter())
         outcome = f"failed: {failure}" if failure else f"{seconds:.0f} s"
-        if not self._quiet:
-            place = f"{paper.name} {self._ended[paper.name]}/{self._of[paper.name]}"
-            self._console.print(f"{place} {piece}: {outcome}", soft_wrap=True, markup=False)
+        self._say(f"{paper.name} {self._ended[paper.name]}/{self._of[paper.name]} {piece}: {outcome}")
 
 
 def _text(value):

@@ -273,9 +273,9 @@ def _reproduce(options):
     from tf_lbgap.bars import PieceBars
     from tf_lbgap.experiment import ConfigError
 
-    names = options.papers or (reproduction.known_papers() if options.all else [])
-    if not names:
-        raise ConfigError("Name a paper, such as  lbgap reproduce keskar2017, or type --all.")
+    if bool(options.papers) == options.all:
+        raise ConfigError("Name papers, such as  lbgap reproduce keskar2017, or type --all; not both.")
+    names = reproduction.known_papers() if options.all else dict.fromkeys(options.papers)
     papers = [_paper(name, options) for name in names]
     console = Console(highlight=False, markup=False, emoji=False)
     for paper in papers:
@@ -285,7 +285,11 @@ def _reproduce(options):
     with PieceBars(console, quiet=options.quiet) as bars:
         for paper, results in reproduction.reproduce(papers, jobs=jobs, again=options.again, listen=bars):
             console.print(report.rich_table(report.claims_grid(results, narrow=True)))
-            console.print(os.path.join(paper.output, "results.json"), soft_wrap=True)
+            for path in (
+                os.path.join(paper.output, "results.json"),
+                report.write_paper(results, paper.output)[0],
+            ):
+                console.print(str(path), soft_wrap=True)
     return 0
 
 

@@ -13,6 +13,7 @@ import math
 import numpy as np
 import scipy.stats
 
+from tf_lbgap.claims.chances import chance
 from tf_lbgap.claims.comparisons import LEVEL
 
 POWER = 0.8  # that an experiment should have to show what is true
@@ -171,11 +172,8 @@ def power(ratio, num_seeds, *, two_sided=False):
     Returns:
         A float, to 0.001: the mean over the distribution of the estimated deviation, at 1000 of its quantiles.
     """
-    degrees = num_seeds - 1
-    variances = scipy.stats.chi2.ppf((np.arange(1000) + 0.5) / 1000, degrees) / degrees
-    reach = scipy.stats.t.ppf(1 - LEVEL, degrees) * np.sqrt(variances)
-    passed = scipy.stats.norm.cdf(ratio * math.sqrt(num_seeds) - reach)
-    return float(np.maximum(2 * passed - 1, 0).mean() if two_sided else passed.mean())
+    distance = ratio * math.sqrt(num_seeds)
+    return chance(distance, distance if two_sided else math.inf, num_seeds - 1, LEVEL)
 
 
 def _seeds_needed(ratio, two_sided):

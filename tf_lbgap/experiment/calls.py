@@ -105,6 +105,15 @@ def mistakes(where=None):
         raise ConfigError(f"{where}: {error}" if where else str(error)) from error
 
 
+@contextlib.contextmanager
+def placed(where):
+    """Put the place before what is said of mistakes within it."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
 def make_function(value, **offered):
     """Like `make`, for what has to be a function: a user's `module:function` alone is that function itself."""
     if is_call(value) and ":" in str(value["call"]) and len(value) == 1:

@@ -49,3 +49,11 @@ def switch(value, where):
     if not isinstance(value, bool):
         raise ConfigError(f"{where}: {value!r} must be true or false.")
     return value
+
+
+def mapping(content, key):
+    """Return the dict that stands under a key, an empty one if there is none."""
+    value = content.get(key) or {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"{key}: {value!r} must hold names and what they stand for.")
+    return value

@@ -25,29 +25,20 @@ class Evaluation:
 
     def __call__(self, x, y):
         """Return the mean loss and the share of right classes (NaN if y are no classes), two floats."""
-        count = len(keras.tree.flatten(y)[0])
         loss = right = weight = 0.0
-        for start in range(0, count, CHUNK):
-            part = keras.tree.map_structure(lambda a, s=start: tf.constant(a[s : s + CHUNK]), (x, y))
+        for part in _chunks(x, y):
             sums = self._sums(*part)
             loss, weight, right = loss + float(sums[0]), weight + float(sums[1]), right + float(sums[2])
-        return loss / weight, right / count
+        return loss / weight, right / len(keras.tree.flatten(y)[0])
 
     def examples(self, x, y):
-        """Return loss and correctness of each example, float32 and bool, shapes (examples,); labels are integers."""
-        count = len(keras.tree.flatten(y)[0])
-        parts = []
-        for start in range(0, count, CHUNK):
-            part = keras.tree.map_structure(lambda a, s=start: tf.constant(a[s : s + CHUNK]), (x, y))
-            parts.append([tensor.numpy() for tensor in self._singles(*part)])
+        """Return loss and accuracy of each example, float32, shapes (examples,); labels are integers."""
+        parts = [[tensor.numpy() for tensor in self._singles(*part)] for part in _chunks(x, y)]
         return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
     def _singles_of_chunk(self, x, y):
         prediction = self._model(x, training=False)
-        right = tf.equal(
-            tf.argmax(prediction, -1), tf.cast(tf.reshape(y, tf.shape(prediction)[:-1]), tf.int64)
-        )
-        return self._objective.of_examples(y, prediction), right
+        return self._objective.of_examples(y, prediction), _accuracy(y, prediction)
 
     def _sums_of_chunk(self, x, y):
         prediction = self._model(x, training=False)
@@ -59,6 +50,16 @@ class Evaluation:
             or len(prediction.shape) != y.shape.rank + 1
         ):
             return loss, weight, tf.constant(np.nan)
-        right = tf.equal(tf.argmax(prediction, -1), tf.cast(y, tf.int64))
-        per_example = tf.reduce_mean(tf.cast(tf.reshape(right, [examples, -1]), tf.float32), -1)
-        return loss, weight, tf.reduce_sum(per_example)
+        return loss, weight, tf.reduce_sum(_accuracy(y, prediction))
+
+
+def _chunks(x, y):
+    """Yield (x, y) of so many examples as tensors; the last ones are fewer."""
+    for start in range(0, len(keras.tree.flatten(y)[0]), CHUNK):
+        yield keras.tree.map_structure(lambda a, s=start: tf.constant(a[s : s + CHUNK]), (x, y))
+
+
+def _accuracy(y, prediction):
+    """The share of right classes of each example (1 or 0, if it has one label), shape [examples]."""
+    right = tf.equal(tf.argmax(prediction, -1), tf.cast(y, tf.int64))
+    return tf.reduce_mean(tf.cast(tf.reshape(right, [tf.shape(y)[0], -1]), tf.float32), -1)

@@ -12,6 +12,7 @@ import numpy as np
 from tf_lbgap.aside import written_aside
 
 FILE = "test_examples.npz"
+ORIGIN = ("num_train", "num_test", "pool", "test_set")
 COUNT = 100  # inputs that a test set is told by, besides all its labels
 
 
@@ -30,9 +31,9 @@ def data_row(split):
 
 
 def write_examples(path, loss, right):
-    """Write loss and correctness of test examples, in the order of the set, shapes (n,)."""
+    """Write loss and accuracy of test examples, in the order of the set, shapes (n,)."""
     content = io.BytesIO()
-    np.savez_compressed(content, loss=loss.astype(np.float16), right=np.packbits(right), count=len(right))
+    np.savez_compressed(content, test_loss=loss, test_accuracy=right.astype(np.float16))
     with written_aside(path) as file:
         file.write(content.getvalue())
 
@@ -41,7 +42,6 @@ def read_examples(path):
     """Return `{"test_accuracy": (n,), "test_loss": (n,)}`, single values of which the results are means; None if there are none."""
     try:
         with np.load(path) as content:
-            right = np.unpackbits(content["right"], count=int(content["count"]))
-            return {"test_accuracy": right.astype(float), "test_loss": content["loss"].astype(float)}
+            return {key: content[key].astype(float) for key in ("test_accuracy", "test_loss")}
     except OSError:
         return None

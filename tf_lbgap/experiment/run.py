@@ -30,10 +30,13 @@ except ImportError:  # Windows
 
 from tf_lbgap.experiment import side_by_side, workers
 from tf_lbgap.experiment.attempt import Failure, RunFailed, aside_of, attempt, finished, trainer_of
-from tf_lbgap.experiment.calls import ConfigError, check, is_call, make, make_function
+from tf_lbgap.experiment.calls import ConfigError, check, is_call, make, make_function, placed
 from tf_lbgap.experiment.environment import environment
 from tf_lbgap.experiment.files import CHECKPOINTS, write_csv, write_json, write_text
 from tf_lbgap.experiment.quiet import import_tensorflow
+
+LOCK = ".lock"
+"""The file, in a run directory, that its writer holds."""
 
 
 def run(experiment, *, jobs=1, again=False, listen=None):
@@ -69,7 +72,7 @@ def run(experiment, *, jobs=1, again=False, listen=None):
         (output / "error.txt").unlink(missing_ok=True)
         import_tensorflow()
         check_calls(experiment)
-        return _run(experiment, output, jobs, again, listen or _Silent(), machines)
+        return _run(experiment, output, jobs, again, listen or side_by_side.Silent(), machines)
 
 
 def check_calls(experiment):
@@ -78,15 +81,13 @@ def check_calls(experiment):
 
     check_attacks(experiment.measure.robustness)
     for name, arm in experiment.arms.items():
-        try:
+        with placed(f"arms: {name}"):
             check(arm)
             make(arm["adaptive"])
             check_changes(arm["update"])
             for key in ("batch_size", "learning_rate"):
                 if is_call(arm[key]):
                     make_function(arm[key])
-        except ConfigError as error:
-            raise ConfigError(f"arms: {name}: {error}") from error
 
 
 def _tasks(experiment):
@@ -209,7 +210,7 @@ def only_writer(output):
     """Hold the run directory; the system lets go of it when the process ends, however it ends."""
     try:
         output.mkdir(parents=True, exist_ok=True)
-        with open(output / ".lock", "w") as lock:
+        with open(output / LOCK, "w") as lock:
             if fcntl is not None:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -228,14 +229,3 @@ def only_writer(output):
         raise ConfigError(
             f"output: {str(output)!r} cannot be written: {reason}. Type output=DIRECTORY."
         ) from error
-
-
-class _Silent:
-    def started(self, arm, seed):
-        pass
-
-    def advanced(self, arm, seed, fraction, text):
-        pass
-
-    def finished(self, arm, seed, row, trained):
-        pass

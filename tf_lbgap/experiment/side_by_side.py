@@ -63,6 +63,13 @@ def _next(orphans, pieces):
     return orphans.pop() if orphans else next(pieces, None)
 
 
+class Silent:
+    """Listens to whatever it is told, and does nothing."""
+
+    def __getattr__(self, name):
+        return lambda *news: None
+
+
 class Direct:
     """News that are passed on at once.
 

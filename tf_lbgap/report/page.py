@@ -29,18 +29,22 @@ _STYLE = """
 #findings .note { color: var(--soft); }
 @media print { html, body, .page, main { height: auto !important; overflow: visible !important; } .sidebar, .toolbar { display: none !important; } }
 """
-_PAGE = """<!doctype html>
+_DOCUMENT = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="icon" href="data:,">
 <title>{title}</title>
 <style>{style}</style>
 </head>
 <body>
-<section id="findings">{findings}</section>
+{body}
+</body>
+</html>
+"""
+_BODY = """<section id="findings">{findings}</section>
 <script>{plotly}</script>
 <script id="answers" type="application/json">{answers}</script>
 <script>
@@ -52,10 +56,12 @@ const findings = document.getElementById("findings");
 lbgap.openPage();
 (document.querySelector("main") || document.body).append(findings);
 }})();
-</script>
-</body>
-</html>
-"""
+</script>"""
+
+
+def document(title, policy, style, body):
+    """Return a whole HTML document; title and policy are text, style and body stand as they are."""
+    return _DOCUMENT.format(title=html.escape(title), policy=html.escape(policy), style=style, body=body)
 
 
 def page(title, answers, findings):
@@ -66,15 +72,13 @@ def page(title, answers, findings):
         answers: Of `answers.answers`.
         findings: HTML, of `grid_html` and `text_html`, that stands below the panels.
     """
-    return _PAGE.format(
-        policy=html.escape(_POLICY),
-        title=html.escape(title),
-        style=_inlined(static("style.css"), "style") + _STYLE,
+    body = _BODY.format(
         findings=findings,
         plotly=_inlined(_plotly(), "script"),
         answers=json.dumps(_rounded(answers), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
         modules=_inlined(bundle(), "script"),
     )
+    return document(title, _POLICY, _inlined(static("style.css"), "style") + _STYLE, body)
 
 
 def grid_html(grid):

@@ -20,7 +20,7 @@ from tf_lbgap.experiment.files import write_text
 from tf_lbgap.report import drawing, paper_figures
 from tf_lbgap.report import paper_numbers as numbers
 from tf_lbgap.report.latex import latex_table
-from tf_lbgap.report.page import grid_html, text_html
+from tf_lbgap.report.page import document, grid_html, text_html
 from tf_lbgap.report.paper_captions import caption_of, subject
 from tf_lbgap.report.paper_grids import arms_grid, claims_grid, study_grid
 from tf_lbgap.report.paper_results import claims_of, command_of, environment_text, seconds_of
@@ -71,23 +71,6 @@ summary { cursor: pointer; }
   .claims td:nth-child(4)::before { content: "seen: "; color: var(--soft); }
   .claims td:nth-child(5)::before { content: "seeds: "; color: var(--soft); }
 }
-"""
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-</body>
-</html>
 """
 _INCOMPLETE = "Some runs or studies did not finish; what stands here is of those that did."
 _LEAST, _MOST = 600, 860  # pixels of a figure as wide as a page of a paper
@@ -158,12 +141,9 @@ def paper_page(results, figures, tables, settings):
         _repeat(results),
         f"<h2>Settings</h2><details><summary>all of them</summary><pre>{html.escape(settings)}</pre></details>",
     ]
-    return _PAGE.format(
-        policy=html.escape(_POLICY),
-        title=html.escape(f"{results['name']}: {results.get('paper') or 'a reproduction'}"),
-        style=_STYLE,
-        body="\n".join(filter(None, parts)),
-    )
+    title = f"{results['name']}: {results.get('paper') or 'a reproduction'}"
+    body = "\n".join(["<main>", *filter(None, parts), "</main>"])
+    return document(title, _POLICY, _STYLE, body)
 
 
 def _coloured(table):

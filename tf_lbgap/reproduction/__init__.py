@@ -3,6 +3,6 @@
 from tf_lbgap.reproduction import studies
 from tf_lbgap.reproduction.expected import expected
 from tf_lbgap.reproduction.paper import SCALES, Paper, known_papers, load
-from tf_lbgap.reproduction.reproduce import finished_results, reproduce
+from tf_lbgap.reproduction.running import finished_results, reproduce
 
 __all__ = ["SCALES", "Paper", "expected", "finished_results", "known_papers", "load", "reproduce", "studies"]

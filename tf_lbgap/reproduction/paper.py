@@ -33,38 +33,18 @@ import dataclasses
 import pathlib
 
 from tf_lbgap import experiment
-from tf_lbgap.claims import Claim, Statistic
-from tf_lbgap.experiment.calls import ConfigError, is_call, make, mistakes, nearest
-from tf_lbgap.experiment.checks import check_keys, text
+from tf_lbgap.experiment.calls import ConfigError, is_call, nearest, placed
+from tf_lbgap.experiment.checks import check_keys, mapping, text
 from tf_lbgap.experiment.config import ARM_KEYS, EQUAL
 from tf_lbgap.experiment.reading import read
+from tf_lbgap.reproduction.testable import claims_of
 
 SCALES = ("small", "gpu", "full")
 KEYS = {
     "paper", "primary", "rules", "experiments", "studies", "claims", "figures", "features", "scales",
     "learned", "measure", "seeds", "first_seed", "only", "output", *ARM_KEYS,
 }  # fmt: skip
-CLAIM_KEYS = (
-    "says",
-    "source",
-    "in",
-    "statistic",
-    "above",
-    "below",
-    "within",
-    "expected",
-    "deviation",
-)
 NOT_RUN = "NOT RUN: "
-
-
-@dataclasses.dataclass(frozen=True)
-class Testable:
-    """A claim and where its rows come from."""
-
-    claim: Claim
-    places: tuple  # names of experiments and studies; rows of one arm and seed are joined
-    not_run: str = ""  # why nobody tests it here
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,11 +136,11 @@ def from_dict(content, name, scale="small", *, seeds=None, first_seed=None, outp
     for key, value in (("seeds", seeds), ("first_seed", first_seed)):
         if value is not None:
             content[key] = value
-            for own in _mapping(content, "experiments").values():
+            for own in mapping(content, "experiments").values():
                 own.pop(key, None)
     output = output or content.get("output") or str(pathlib.Path("runs") / "reproduce" / f"{name}-{scale}")
     experiments, learned, left_out = _experiments(content, name, pathlib.Path(output))
-    own_rule = _mapping(content, "rules").get("own")
+    own_rule = mapping(content, "rules").get("own")
     names = _Names(content, own_rule, experiments, left_out)
     studies = {key: _study(names, key, call) for key, call in _calls(content, "studies")}
     names.studies = studies
@@ -171,9 +151,9 @@ def from_dict(content, name, scale="small", *, seeds=None, first_seed=None, outp
         experiments=experiments,
         learned=learned,
         studies={key: call for key, call in studies.items() if not names.reason(call["in"])},
-        claims=tuple(_claims(content, names, own_rule)),
+        claims=tuple(claims_of(content, names, own_rule)),
         figures={key: names.resolved(call, f"figures: {key}") for key, call in _calls(content, "figures")},
-        features=_mapping(content, "features"),
+        features=mapping(content, "features"),
         output=output,
         content=content,
     )
@@ -203,15 +183,8 @@ def _laid_over(content, more):
     return content
 
 
-def _mapping(content, key):
-    value = content.get(key) or {}
-    if not isinstance(value, dict):
-        raise ConfigError(f"{key}: {value!r} must hold names and what they stand for.")
-    return value
-
-
 def _calls(content, key):
-    for name, call in _mapping(content, key).items():
+    for name, call in mapping(content, key).items():
         if not is_call(call):
             raise ConfigError(
                 f"{key}: {name}: {call!r} must be a call, such as  {{call: ..., in: EXPERIMENT}}."
@@ -227,7 +200,7 @@ def _experiments(content, paper, output):
     made, learned, left_out = {}, {}, {}
     ruled = _ruled(content)
     only = content.get("only")
-    for name, own in _mapping(content, "experiments").items():
+    for name, own in mapping(content, "experiments").items():
         if not isinstance(own, dict):
             raise ConfigError(f"experiments: {name}: must hold arms, not {own!r}.")
         for key, settings in _under_rules(content, name, own) if name == ruled else [(name, own)]:
@@ -243,7 +216,7 @@ def _experiments(content, paper, output):
 
 def _ruled(content):
     """Return the name of the experiment that is run under each rule."""
-    primary, claims = content.get("primary"), _mapping(content, "claims")
+    primary, claims = content.get("primary"), mapping(content, "claims")
     if primary not in claims:
         raise ConfigError(f"primary: {primary!r} is not a claim. {nearest(primary, claims)}")
     place = claims[primary].get("in")
@@ -252,7 +225,7 @@ def _ruled(content):
 
 def _under_rules(content, name, own):
     """Yield (name, settings or why there are none) for each rule."""
-    rules = _mapping(content, "rules")
+    rules = mapping(content, "rules")
     check_keys(rules, (*EQUAL, "own"), "rules")
     if rules.get("own") not in EQUAL:
         raise ConfigError(f"rules: own: {rules.get('own')!r} is none of {', '.join(EQUAL)}.")
@@ -272,12 +245,9 @@ def _experiment(content, own, name, output):
     shared = {key: content[key] for key in (*ARM_KEYS, "seeds", "first_seed") if key in content}
     measure = {**(content.get("measure") or {}), **(own.get("measure") or {}), "test_examples": True}
     own = {key: value for key, value in own.items() if key != "learned"}
-    try:
-        return experiment.from_dict(
-            {**shared, **own, "measure": measure, "name": name, "output": str(output)}, name
-        )
-    except ConfigError as error:
-        raise ConfigError(f"experiments: {output.name}: {error}") from error
+    with placed(f"experiments: {output.name}"):
+        content = {**shared, **own, "measure": measure, "name": name, "output": str(output)}
+        return experiment.from_dict(content, name)
 
 
 def _study(names, key, call):
@@ -319,72 +289,3 @@ class _Names:
             if name in self.studies and (why := self.reason(self.studies[name]["in"])):
                 return why
         return ""
-
-
-# Claims.
-
-
-def _claims(content, names, own_rule):
-    claims, primary = _mapping(content, "claims"), content["primary"]
-    for name in sorted(claims, key=lambda name: name != primary):
-        settings, where = claims[name], f"claims: {name}"
-        if not isinstance(settings, dict):
-            raise ConfigError(f"{where}: must hold says, in, statistic and a bound, not {settings!r}.")
-        check_keys(settings, CLAIM_KEYS, where)
-        for rule in EQUAL if name == primary else (None,):
-            places = names.resolved(settings, where, rule)["in"]
-            first = names.experiments.get(places[0]) if places else None
-            claim = _claim(name, settings, where)
-            claim = dataclasses.replace(
-                claim,
-                primary=name == primary,
-                rule=rule or (first.equal if first else ""),
-                own=rule in (None, own_rule),
-            )
-            yield Testable(claim, places, names.reason(places))
-
-
-def _claim(name, settings, where):
-    if not is_call(settings.get("statistic")):
-        raise ConfigError(
-            f"{where}: statistic: must be a call, such as  {{call: claims.ratio, of: updates, ...}}."
-        )
-    with mistakes(f"{where}: statistic"):
-        statistic = make(settings["statistic"])
-    if not isinstance(statistic, Statistic):
-        raise ConfigError(f"{where}: statistic: {settings['statistic']['call']} gave no Statistic.")
-    low, high = _bounds(settings, where)
-    return Claim(
-        name=name,
-        says=text(settings.get("says"), f"{where}: says"),
-        statistic=statistic,
-        low=low,
-        high=high,
-        source=str(settings.get("source", "")),
-        expected=_number(settings.get("expected"), f"{where}: expected"),
-        deviation=_number(settings.get("deviation"), f"{where}: deviation"),
-    )
-
-
-def _bounds(settings, where):
-    given = [key for key in ("above", "below", "within") if key in settings]
-    if len(given) != 1:
-        raise ConfigError(f"{where}: needs one of above, below and within, not {len(given)} of them.")
-    value = settings[given[0]]
-    if given == ["within"]:
-        if not isinstance(value, list) or len(value) != 2:
-            raise ConfigError(f"{where}: within: {value!r} must be two numbers, such as [0.8, 1.25].")
-        low, high = (_number(number, f"{where}: within") for number in value)
-        if not low < high:
-            raise ConfigError(f"{where}: within: {value!r} must rise.")
-        return low, high
-    bound = _number(value, f"{where}: {given[0]}")
-    return (bound, None) if given == ["above"] else (None, bound)
-
-
-def _number(value, where):
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ConfigError(f"{where}: {value!r} must be a number.")
-    return float(value)

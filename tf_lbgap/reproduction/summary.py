@@ -8,10 +8,10 @@ import pathlib
 
 from tf_lbgap import claims
 from tf_lbgap.experiment.files import digest
-from tf_lbgap.experiment.judged_on import FILE, read_examples
+from tf_lbgap.experiment.judged_on import FILE, ORIGIN, read_examples
 from tf_lbgap.reproduction.code import code_digest
 
-_NOT_SUMMARISED = ("seed", "seeds", "num_train", "num_test", "pool")
+_NOT_SUMMARISED = ("seed", *ORIGIN)
 
 
 def hashes(paper):
@@ -43,7 +43,7 @@ def summary(paper, rows, studies, about):
         **about,
         "features": paper.features,
         "figures": paper.figures,
-        "claims": [as_dict(verdict) for verdict in verdicts(paper, marked, studies)],
+        "claims": [_as_dict(verdict) for verdict in verdicts(paper, marked, studies)],
         "experiments": {name: _experiment(paper.experiments[name], own) for name, own in marked.items()},
         "studies": {name: {"in": paper.studies[name]["in"][0], **found} for name, found in studies.items()},
     }
@@ -58,7 +58,7 @@ def verdicts(paper, rows, studies):
         studies: {study: what it found}.
     """
     tested = [each for each in paper.claims if not each.not_run]
-    joined = [_joined(each.places, rows, studies) for each in tested]
+    joined = [_joined(paper, each.places, rows, studies) for each in tested]
     lookups = [_lookup(paper, each.places[0]) for each in tested]
     judged = iter(claims.judge([each.claim for each in tested], joined, lookups))
     return [
@@ -66,7 +66,7 @@ def verdicts(paper, rows, studies):
     ]
 
 
-def as_dict(verdict):
+def _as_dict(verdict):
     """Return a verdict as it stands in `results.json`."""
     claim = verdict.claim
     return {
@@ -92,13 +92,13 @@ def as_dict(verdict):
     }
 
 
-def with_settings(experiment, row):
+def _with_settings(experiment, row):
     """Return a row with those numbers of its arm's settings that a statistic may be taken against."""
     arm = experiment.arms[row["arm"]]
-    return {**settings_of(arm), **{key: value for key, value in row.items() if value is not None}}
+    return {**_settings_of(arm), **{key: value for key, value in row.items() if value is not None}}
 
 
-def settings_of(arm):
+def _settings_of(arm):
     """Return numbers that an arm differs in: `batch_size`, `learning_rate`, `momentum`, those that are numbers."""
     optimizer = arm["optimizer"]
     rate = arm["learning_rate"]
@@ -112,7 +112,7 @@ def settings_of(arm):
 
 def _marked(paper, name, row):
     """Return a row with `why_not` if it is no result."""
-    row = with_settings(paper.experiments[name], row)
+    row = _with_settings(paper.experiments[name], row)
     accuracy = row.get("test_accuracy")
     if not row.get("reached", True):
         row["why_not"] = "diverged" if row.get("train_loss") is None else "missed the target"
@@ -121,13 +121,27 @@ def _marked(paper, name, row):
     return row
 
 
-def _joined(places, rows, studies):
+def _joined(paper, places, rows, studies):
     """Return rows of several places, joined by arm and seed; a row that is no result stays none."""
     found = {}
     for place in places:
-        for row in rows[place] if place in rows else studies.get(place, {}).get("rows", ()):
+        for row in rows[place] if place in rows else _of_study(paper, place, rows, studies):
             found.setdefault((row["arm"], row["seed"]), {}).update(row)
     return list(found.values())
+
+
+def _of_study(paper, name, rows, studies):
+    """Yield the rows of a study with what is known of the arms that it measured: `why_not`, and which examples they had.
+
+    What lies between two arms, `small to large`, is a result if both are.
+    """
+    measured = {(row["arm"], row["seed"]): row for row in rows[paper.studies[name]["in"][0]]}
+    for row in studies[name]["rows"]:
+        arms = [row["arm"]] if (row["arm"], row["seed"]) in measured else row["arm"].split(" to ")
+        ends = [measured[arm, row["seed"]] for arm in arms]
+        origin = {key: ends[0].get(key) for key in ORIGIN}
+        reasons = [f"{end['arm']} {end['why_not']}" for end in ends if "why_not" in end]
+        yield {**origin, **row, **({"why_not": f"({'; '.join(reasons)})"} if reasons else {})}
 
 
 def _lookup(paper, place):
@@ -142,7 +156,7 @@ def _experiment(experiment, rows):
     arms = {}
     for name, arm in experiment.arms.items():
         own = [row for row in rows if row["arm"] == name]
-        arms[name] = {"settings": {**settings_of(arm), **_words(arm)}, **_means(own)}
+        arms[name] = {"settings": {**_settings_of(arm), **_words(arm)}, **_means(own)}
         arms[name]["failed"] = [f"seed {row['seed']}: {row['why_not']}" for row in own if "why_not" in row]
     return {
         "equal": experiment.equal,

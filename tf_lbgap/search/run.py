@@ -20,7 +20,7 @@ from tf_lbgap.experiment.calls import ConfigError
 from tf_lbgap.experiment.environment import environment
 from tf_lbgap.experiment.quiet import import_tensorflow
 from tf_lbgap.experiment.run import check_calls, only_writer
-from tf_lbgap.experiment.side_by_side import work_on
+from tf_lbgap.experiment.side_by_side import Silent, work_on
 from tf_lbgap.search import trials, workers
 from tf_lbgap.search.room import Room
 from tf_lbgap.search.space import label
@@ -45,7 +45,7 @@ def run(search, *, jobs=1, again=False, listen=None):
             is writing it.
         experiment.RunFailed: If a winner could not be trained anew.
     """
-    listen = listen or _Silent()
+    listen = listen or Silent()
     has_workers = workers.are_asked_for()
     if has_workers:
         workers.check(jobs, again)
@@ -112,20 +112,3 @@ def finish(room, jobs, again, listen):
     final = search.final({found["trial"]: room.arm(found["trial"]) for found in chosen})
     rows = experiment.run(final, jobs=jobs, again=again, listen=listen.winners(final))
     return room.write(winners=[found["trial"] for found in chosen], environment=environment(jobs), runs=rows)
-
-
-class _Silent:
-    def began(self, search, num_train):
-        pass
-
-    def started(self, trial, seed):
-        pass
-
-    def advanced(self, trial, seed, fraction, text):
-        pass
-
-    def ended(self, found, is_new):
-        pass
-
-    def winners(self, experiment):
-        return None

@@ -13,7 +13,6 @@ A paper whose file and code are those of its `results.json` is not run again. Wh
 """
 
 import contextlib
-import dataclasses
 import pathlib
 import shutil
 import time
@@ -22,11 +21,11 @@ import yaml
 
 from tf_lbgap.experiment import RunFailed, side_by_side
 from tf_lbgap.experiment.attempt import Failure
-from tf_lbgap.experiment.calls import ConfigError
+from tf_lbgap.experiment.calls import ConfigError, check, placed
 from tf_lbgap.experiment.environment import environment
 from tf_lbgap.experiment.files import read_json, write_csv, write_json, write_text
 from tf_lbgap.experiment.quiet import import_tensorflow
-from tf_lbgap.experiment.run import check_calls, only_writer
+from tf_lbgap.experiment.run import LOCK, check_calls, only_writer
 from tf_lbgap.reproduction.code import code_digest
 from tf_lbgap.reproduction.summary import hashes, summary
 from tf_lbgap.reproduction.work import arm_pieces, study_piece, work
@@ -49,8 +48,8 @@ def reproduce(papers, *, jobs=1, again=False, listen=None):
         ConfigError: If a call names no function or argument, or the directory cannot be written.
         RunFailed: After all papers, if something raised; what did not is in the results.
     """
-    listen = listen or _Silent()
-    failures = []
+    listen = listen or side_by_side.Silent()
+    failures = []  # (label of the paper and piece, Failure, the paper's directory)
     with contextlib.ExitStack() as stack:
         under_way = {}
         for paper in papers:
@@ -67,10 +66,10 @@ def reproduce(papers, *, jobs=1, again=False, listen=None):
             listen.began(each.paper, len(each.pieces) + len(each.paper.studies))
         yield from _worked(under_way, jobs, listen, failures)
     if failures:
-        key, failure = failures[0]
+        key, failure, output = failures[0]
         raise (ConfigError if failure.is_mistake else RunFailed)(
             f"{len(failures)} {'piece' if len(failures) == 1 else 'pieces'} did not finish; the first was {' '.join(key)}: "
-            f"{failure.text} (in full: {papers[0].output}/error.txt)"
+            f"{failure.text} (in full: {pathlib.Path(output) / 'error.txt'})"
         )
 
 
@@ -78,10 +77,10 @@ def _worked(under_way, jobs, listen, failures):
     waiting = _Queue(under_way)
     for each in [each for each in under_way.values() if each.is_done]:
         yield each.paper, each.finish(jobs)
-    for key, outcome in side_by_side.work_on(waiting, work, jobs, _News(listen)):
+    for key, outcome in side_by_side.work_on(waiting, work, jobs, listen):
         each = under_way[key[0]]
         failed = each.take(key[1], outcome)
-        failures += [(key, failure) for failure in failed]
+        failures += [(key, failure, each.paper.output) for failure in failed]
         listen.ended(each.paper, key[1], failed[0].text if failed else None)
         if each.is_done:
             yield each.paper, each.finish(jobs)
@@ -112,8 +111,8 @@ class _Progress:
     def __init__(self, paper, again, stack):
         self.paper = paper
         self._output = pathlib.Path(paper.output)
-        _set_aside(self._output, again)
         stack.enter_context(only_writer(self._output))
+        _set_aside(self._output, again)
         self._rows, self.pieces, self._open = {}, [], {}
         self._studies, self._failed = {}, []
         self._waiting, self._began = list(paper.studies), time.perf_counter()
@@ -123,11 +122,12 @@ class _Progress:
         write_json(self._output / "made_by.json", {"code": code_digest()})
         write_text(self._output / "paper.yaml", yaml.safe_dump(self.paper.content, sort_keys=False))
         (self._output / "error.txt").unlink(missing_ok=True)
+        for name, call in self.paper.studies.items():
+            with placed(f"{self.paper.name}: studies: {name}"):
+                check({key: value for key, value in call.items() if key != "in"})
         for name, experiment in self.paper.experiments.items():
-            try:
+            with placed(f"{self.paper.name}: experiments: {name}"):
                 check_calls(experiment)
-            except ConfigError as error:
-                raise ConfigError(f"{self.paper.name}: experiments: {name}: {error}") from error
             folder = pathlib.Path(experiment.output)
             folder.mkdir(parents=True, exist_ok=True)
             write_text(folder / "config.yaml", yaml.safe_dump(experiment.to_dict(), sort_keys=False))
@@ -219,38 +219,12 @@ def finished_results(paper):
 
 
 def _set_aside(output, again):
-    """Move away what other code trained, or all of it."""
+    """Move away what other code trained, or all of it; the directory itself stays, for this process holds its lock."""
     made_by = read_json(output / "made_by.json")
     if made_by is None or (made_by.get("code") == code_digest() and not again):
         return
     before = output.with_name(output.name + ".before")
     shutil.rmtree(before, ignore_errors=True)
-    with contextlib.suppress(FileNotFoundError):
-        output.rename(before)
-
-
-@dataclasses.dataclass
-class _News:
-    """Passes on what pieces tell."""
-
-    listen: object
-
-    def started(self, paper, piece):
-        self.listen.started(paper, piece)
-
-    def advanced(self, paper, piece, fraction, text):
-        self.listen.advanced(paper, piece, fraction, text)
-
-
-class _Silent:
-    def began(self, paper, num_pieces):
-        pass
-
-    def started(self, paper, piece):
-        pass
-
-    def advanced(self, paper, piece, fraction, text):
-        pass
-
-    def ended(self, paper, piece, failure):
-        pass
+    before.mkdir()
+    for path in [path for path in output.iterdir() if path.name != LOCK]:
+        path.rename(before / path.name)
