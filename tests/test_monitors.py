@@ -338,6 +338,19 @@ def test_other_ends_of_the_spectrum_come_with_the_most_extreme_first(which):
     assert "edge_of_stability" not in logs
 
 
+@pytest.mark.parametrize("subsets", [1, 2])
+def test_the_loss_of_the_sample_comes_with_the_eigenvalues(subsets):
+    """Three batches of 8, 8 and 5: a mean of their means would be another number."""
+    model = plain(linear=True)
+    monitor = lb.callbacks.CurvatureMonitor(
+        in_batches() if subsets == 1 else SAMPLE, every="epoch", subsets=subsets
+    )
+    fit(model, monitor)
+    parts = [tuple(part[i::subsets] for part in SAMPLE) for i in range(subsets)]
+    losses = [float(np.mean((model.predict(x, verbose=0) - y) ** 2)) for x, y in parts]
+    np.testing.assert_allclose(monitor.history[-1]["loss"], np.mean(losses), rtol=1e-5)
+
+
 def test_subsets_are_disjoint_of_equal_size_and_their_spread_is_reported():
     """21 examples by position modulo 4: parts of 6, 5, 5 and 5, however they are cut into batches."""
     keep = Keep()

@@ -52,7 +52,7 @@ class CurvatureMonitor(Monitor):
       All values are means over the parts then.
     - `trace`, `trace_standard_error`: if asked for.
 
-    All of them, and vectors, are in `history`, a row per measurement, and in TensorBoard at step
+    All of them, the loss of the sample, and vectors, are in `history`, a row per measurement, and in TensorBoard at step
     `optimizer.iterations`.
 
     A measurement starts from the eigenvectors of the last one. It costs some 10 products for the first eigenvalue

@@ -52,6 +52,7 @@ class HessianOperator(WeightsOperator):
         dtype: Of the products: that of the weights, float32 at least.
         num_products: How many products were computed so far.
         precision: What the model computes in.
+        loss: L at the weights of the last product, with which it comes; NaN before the first.
 
     Raises:
         ValueError: If the model is not built, random at inference, or has a loss with a state or one that is

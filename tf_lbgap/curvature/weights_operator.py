@@ -5,6 +5,7 @@ else is here: chunks, float64 sums, statistics of batch normalization, and the r
 are no function of the weights.
 """
 
+import math
 import warnings
 
 import numpy as np
@@ -62,7 +63,7 @@ class WeightsOperator(Operator):
         self._chunk_size = None if batch_normalization == "batch" else chunk_size
         self._jit_compile = jit_compile
         self._sums = self._summed(self._of_batch, None, batches)
-        self._loss_is_known = False
+        self._loss_is_known, self.loss = False, math.nan
         if check:
             from tf_lbgap.curvature.check import check_model
 
