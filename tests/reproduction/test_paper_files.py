@@ -7,7 +7,7 @@ import pytest
 import yaml
 from tiny_papers import TINY
 
-from tf_lbgap import reproduction
+from tf_lbgap import claims, reproduction
 from tf_lbgap.experiment import ConfigError
 from tf_lbgap.experiment.run import check_calls
 from tf_lbgap.reproduction.code import code_digest
@@ -83,6 +83,21 @@ def test_a_scale_lies_over_the_rest_and_what_is_not_part_of_it_is_not_run():
     assert "sweep" not in made.experiments
     assert {t.claim.name: t.not_run for t in made.claims}["fewer"] == "not part of this scale"
     assert made.output.endswith("tiny-gpu")
+
+
+def test_what_is_expected_counts_the_seeds_of_the_places_that_have_fewest_and_all_claims():
+    made = paper({"experiments.sweep.seeds": 5, "claims.same.in": ["sweep", "minima"]}, output="out")
+    told = {(each["name"], each["rule"]): each for each in reproduction.expected(made)}
+    assert len(told) == 7, "not the one that is not run"
+    assert [told[key]["num_seeds"] for key in (("fewer", "epochs"), ("same", "epochs"), ("barrier", ""))] == [
+        5,
+        2,
+        2,
+    ]
+    sharper = next(t.claim for t in made.claims if t.claim.name == "sharper")
+    assert told["sharper", "loss"]["power"] == claims.power_of(sharper, 2, num_claims=7) > 0
+    assert told["sharper", "epochs"]["power"] is None, "expected under the paper's own rule"
+    assert told["fewer", "epochs"]["power"] is None
 
 
 def test_seeds_of_the_command_line_replace_all_others():

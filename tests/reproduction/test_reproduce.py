@@ -100,8 +100,10 @@ def test_a_paper_is_reproduced_then_kept_and_a_changed_claim_is_judged_without_t
     again, pieces = reproduced()
     assert (again, pieces) == (results, [])
 
+    study = pathlib.Path("runs/reproduce/tiny-small/study-between.json")
+    written = study.stat().st_mtime_ns
     other, pieces = reproduced(changed(claims__fewer__within=[0.5, 0.6]))
-    assert pieces == ["study between"], "which is there, and read"
+    assert pieces == ["study between"] and study.stat().st_mtime_ns == written, "it is read"
     assert {c["name"]: c["verdict"] for c in other["claims"]}["fewer"] == "FAIL"
     assert other["hash"]["claims"] != results["hash"]["claims"]
     assert other["experiments"] == results["experiments"]
