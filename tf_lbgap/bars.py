@@ -1,7 +1,5 @@
 """Progress of runs and of searches: bars on a terminal, and lines."""
 
-import time
-
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 
@@ -141,13 +139,12 @@ class PieceBars(_WithLines):
 
     def __init__(self, console, *, quiet=False):
         super().__init__(console, quiet)
-        self._of, self._ended, self._began = {}, {}, {}
+        self._of, self._ended = {}, {}
 
     def began(self, paper, num_pieces):
         self._of[paper.name], self._ended[paper.name] = num_pieces, 0
 
     def started(self, paper, piece):
-        self._began[paper, piece] = time.perf_counter()
         self._bars.started(paper, piece)
 
     def advanced(self, paper, piece, fraction, text):
@@ -156,8 +153,7 @@ class PieceBars(_WithLines):
     def ended(self, paper, piece, failure):
         self._bars.remove(paper.name, piece)
         self._ended[paper.name] += 1
-        seconds = time.perf_counter() - self._began.pop((paper.name, piece), time.perf_counter())
-        outcome = f"failed: {failure}" if failure else f"{seconds:.0f} s"
+        outcome = f"failed: {failure}" if failure else "done"
         self._say(f"{paper.name} {self._ended[paper.name]}/{self._of[paper.name]} {piece}: {outcome}")
 
 

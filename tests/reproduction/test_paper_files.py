@@ -1,13 +1,12 @@
 """A paper's file: what it stands for, at which scale, and what is said of a mistake in it."""
 
 import copy
-import pathlib
 
 import pytest
 import yaml
 from tiny_papers import TINY
 
-from tf_lbgap import claims, reproduction
+from tf_lbgap import claims, experiment, reproduction
 from tf_lbgap.experiment import ConfigError
 from tf_lbgap.experiment.run import check_calls
 from tf_lbgap.reproduction.code import code_digest
@@ -141,7 +140,9 @@ def test_names_of_papers_scales_and_files_that_are_none():
     with pytest.raises(ConfigError, match=r"scales: there is no gpu\. Known: small"):
         paper(scale="gpu")
     with pytest.raises(ConfigError, match=r"is an experiment, not a paper's. Type {2}lbgap run"):
-        reproduction.load(str(pathlib.Path(__file__).parent.parent.parent / "configs" / "quickstart.yaml"))
+        reproduction.load(CONFIGS[0].parent / "quickstart.yaml")
+    with pytest.raises(ConfigError, match=r"is a paper's\. Type {2}lbgap reproduce"):
+        experiment.load(CONFIGS[0])
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -159,12 +159,12 @@ def test_verdicts_of_other_seeds_stand_beside():
 def test_power_is_told_in_percent_and_where_it_is_not_known():
     base = {"name": "a", "says": "A.", "rule": "loss", "claimed": "above 1.5", "expected": 4, "deviation": 0.5, "num_seeds": 10}  # fmt: skip
     grid = power_grid(
-        [{**base, "power": 0.834}, {**base, "power": 0.9999}, {**base, "expected": None, "deviation": None, "power": None}]
+        [{**base, "power": 0.834}, {**base, "name": "b", "power": 0.9999}, {**base, "name": "b", "expected": None, "deviation": None, "power": None}]
     )  # fmt: skip
     assert grid.rows == (
         ("A.", "loss", "above 1.5", "4.00", "0.500", "10", "83"),
         ("A.", "loss", "above 1.5", "4.00", "0.500", "10", "> 99"),
-        ("A.", "loss", "above 1.5", "-", "-", "10", "not known"),
+        ("the same claim", "loss", "above 1.5", "-", "-", "10", "not known"),
     )
 
 

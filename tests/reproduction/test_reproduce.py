@@ -185,6 +185,7 @@ def test_the_command_prints_power_before_and_verdicts_after_and_writes_the_page(
     assert "tiny 1/3" in told and told.rstrip().endswith("out/tiny-small/report.html")
     page = pathlib.Path("out/tiny-small/report.html").read_text()
     assert "Large batches train to another loss." in page and "A paper, 2026" in page
+    assert "lbgap reproduce tiny --scale small --seeds 3" in page
     assert [
         c["num_seeds"] for c in json.loads(pathlib.Path("out/tiny-small/results.json").read_text())["claims"]
     ][:2] == [0, 3]

@@ -146,6 +146,8 @@ def load(path, overrides=()):
     content = read(path, overrides, DEFAULTS)
     if {"tuner", "objective", "max_trials"} & content.keys():
         raise ConfigError(f"{path} is a search. Type  lbgap search {path}")
+    if "paper" in content:
+        raise ConfigError(f"{path} is a paper's. Type  lbgap reproduce {path}")
     return from_dict(content, name=pathlib.Path(path).stem)
 
 

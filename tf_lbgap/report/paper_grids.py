@@ -43,7 +43,7 @@ def power_grid(claims):
     """
     lines = [
         (
-            claim["says"],
+            SAME if place and claims[place - 1]["name"] == claim["name"] else claim["says"],
             claim.get("rule") or numbers.UNKNOWN,
             claim["claimed"],
             numbers.statistic(claim.get("expected"), claim),
@@ -51,7 +51,7 @@ def power_grid(claims):
             str(claim.get("num_seeds", numbers.UNKNOWN)),
             numbers.percent(claim.get("power")),
         )
-        for claim in claims
+        for place, claim in enumerate(claims)
     ]
     return Grid(
         "power",

@@ -23,8 +23,8 @@ def _expected(paper, testable, num_claims):
         "rule": claim.rule,
         "claimed": claim.claimed,
         "kind": claim.statistic.kind,
-        "expected": claim.expected,
-        "deviation": claim.deviation,
+        "expected": claim.expected if claim.own else None,  # seen under the paper's own rule
+        "deviation": claim.deviation if claim.own else None,
         "num_seeds": num_seeds,
         "power": claims.power_of(claim, num_seeds, num_claims=num_claims) if claim.own else None,
     }

@@ -61,6 +61,7 @@ class Paper:
     figures: dict  # name -> the call, with `in` resolved
     features: dict  # what the paper scales, by which rule, on what
     output: str  # the directory
+    command: str  # that repeats it
     content: dict  # of the file at this scale
 
     @property
@@ -155,8 +156,15 @@ def from_dict(content, name, scale="small", *, seeds=None, first_seed=None, outp
         figures={key: names.resolved(call, f"figures: {key}") for key, call in _calls(content, "figures")},
         features=mapping(content, "features"),
         output=output,
+        command=_command(name, scale, seeds, first_seed),
         content=content,
     )
+
+
+def _command(name, scale, seeds, first_seed):
+    given = {"--scale": scale, "--seeds": seeds, "--first-seed": first_seed}
+    told = [f"{option} {value}" for option, value in given.items() if value is not None]
+    return " ".join([f"lbgap reproduce {name}", *told])
 
 
 def at_scale(content, scale):

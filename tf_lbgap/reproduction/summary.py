@@ -39,6 +39,7 @@ def summary(paper, rows, studies, about):
         "name": paper.name,
         "scale": paper.scale,
         "paper": paper.citation,
+        "command": paper.command,
         "hash": hashes(paper),
         **about,
         "features": paper.features,
