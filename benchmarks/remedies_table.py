@@ -27,7 +27,11 @@ _WITH_ERROR = ("test accuracy %", "top eigenvalue", "sharpness")
 
 
 def main():
-    run = pathlib.Path(sys.argv[1])
+    run = pathlib.Path(sys.argv[1] if len(sys.argv) == 2 else "")
+    if not (run / "results.json").is_file():
+        sys.exit(
+            f"There is no run {str(run)!r}. Pass the directory that lbgap run printed, such as runs/remedies."
+        )
     rows = json.loads((run / "results.json").read_text())["runs"]
     config = yaml.safe_load((run / "config.yaml").read_text())
     columns = [name for name, (key, *_) in _COLUMNS.items() if key in rows[0]]

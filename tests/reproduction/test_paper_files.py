@@ -151,8 +151,8 @@ def test_every_call_of_a_papers_file_can_be_made_at_every_scale(path):
     for scale in scales:
         made = reproduction.load(path, scale)
         assert sum(t.claim.primary for t in made.claims) == 5, "one verdict under each rule"
-        for experiment in made.experiments.values():
-            check_calls(experiment)
+        for each in made.experiments.values():
+            check_calls(each)
 
 
 def test_only_code_that_trains_measures_or_judges_changes_the_digest(tmp_path):
