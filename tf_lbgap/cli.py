@@ -87,7 +87,27 @@ def _parser():
     reproduce.add_argument("--output", metavar="DIR", help="by default runs/reproduce")
     reproduce.add_argument("--again", action="store_true", help="train anew what is finished")
     reproduce.add_argument("--quiet", action="store_true", help="print the tables and the paths only")
+    reproduce.add_argument(
+        "--rehearse",
+        nargs="?",
+        type=_positive,
+        const=True,
+        metavar="BATCH",
+        help="only fit two updates of each arm, on random examples in place of a download; BATCH caps their batches",
+    )
     reproduce.set_defaults(command=_reproduce)
+    gallery = commands.add_parser(
+        "gallery",
+        help="show reproductions on one page of Markdown",
+        description="Collect the results of lbgap reproduce: write DOCS/gallery.md, its figures, and DOCS/results/NAME.json.",
+    )
+    gallery.add_argument(
+        "runs", nargs="?", default="runs/reproduce", metavar="DIR", help="by default runs/reproduce"
+    )
+    gallery.add_argument("--second", metavar="DIR", help="the same with other seeds, shown beside")
+    gallery.add_argument("--scale", default="small", metavar="SCALE", help="small, gpu or full")
+    gallery.add_argument("--output", default="docs", metavar="DOCS", help="by default docs")
+    gallery.set_defaults(command=_gallery)
     search = commands.add_parser(
         "search",
         help="search over batch size, learning rate and more, and train the winners anew",
@@ -278,6 +298,8 @@ def _reproduce(options):
     names = reproduction.known_papers() if options.all else dict.fromkeys(options.papers)
     papers = [_paper(name, options) for name in names]
     console = Console(highlight=False, markup=False, emoji=False)
+    if options.rehearse:
+        return _rehearse(papers, options.rehearse, console)
     for paper in papers:
         if reproduction.finished_results(paper) is None:
             console.print(report.rich_table(report.power_grid(reproduction.expected(paper))))
@@ -290,6 +312,30 @@ def _reproduce(options):
                 report.write_paper(results, paper.output)[0],
             ):
                 console.print(str(path), soft_wrap=True)
+    return 0
+
+
+def _rehearse(papers, batch_size, console):
+    from tf_lbgap import reproduction
+
+    cap = None if batch_size is True else batch_size
+    failed = 0
+    for row in reproduction.rehearse(papers, batch_size=cap):
+        failed += row["failure"] is not None
+        outcome = row["failure"] or f"{row['updates']} updates, batch {row['batch_size']:,}"
+        places = ", ".join(row["experiments"])
+        console.print(f"{row['arm']} ({places}): {outcome}, {row['seconds']:.1f} s", soft_wrap=True)
+    console.print(f"{failed} failed" if failed else "none failed")
+    return 1 if failed else 0
+
+
+def _gallery(options):
+    from tf_lbgap import report
+
+    for path in report.write_gallery(
+        options.runs, options.output, second=options.second, scale=options.scale
+    ):
+        print(path)
     return 0
 
 

@@ -133,6 +133,46 @@ def from_tfds(name, *, num_train=None, seed=0, data_dir=None, train="train", tes
     return _load(builder, name, num_train, seed, train, test)
 
 
+def synthetic(name, *, num_train=1000, num_test=100, seed=0):
+    """Makes random examples of the shape and type that a data set of TensorFlow Datasets has; nothing is downloaded.
+
+    For a rehearsal: whether a network, its updates and its memory are as expected, before the data is there. Nothing can
+    be learned from it.
+
+    Args:
+        name: As in `from_tfds`.
+        num_train, num_test: How many examples.
+        seed: Seed of all that is random.
+
+    Returns:
+        `Split` whose x is uniform in [0, 1) and whose labels are uniform over the classes of the data set; the last
+        class is always there, so that `num_classes` is that of the data set.
+
+    Raises:
+        ValueError: If TFDS has no such data set, it is none that `from_tfds` loads, or a number is below 1.
+
+    Example:
+        >>> synthetic("cifar10", num_train=6).x_train.shape
+        (6, 32, 32, 3)
+    """
+    for argument, count in {"num_train": num_train, "num_test": num_test}.items():
+        if not _is_count(count):
+            raise ValueError(f"{argument}={count!r} must be a whole number, 1 or more.")
+    builder = _builder(name, None)
+    _check_features(builder, name)
+    x, y = (builder.info.features[key] for key in builder.info.supervised_keys)
+    num_classes = getattr(y, "num_classes", None)
+    if num_classes is None:
+        raise ValueError(f"TFDS does not say how many classes {name!r} has. Use from_tfds({name!r}).")
+    random = np.random.default_rng(seed)
+    arrays = []
+    for count in (num_train, num_test):
+        labels = random.integers(num_classes, size=count)
+        labels[0] = num_classes - 1
+        arrays += [random.random((count, *x.shape), dtype=np.float32), labels]
+    return Split(*arrays, name=f"synthetic {name}")
+
+
 def supervised_split(name, *, split="train", data_dir=None, scale=True):
     """Loads one split of a TFDS name as a stream of single examples, for `Batches.from_tfds`.
 
@@ -315,11 +355,11 @@ def _check_memory(builder, name, num_train, train, test):
 
 
 def _check_num_train(num_train, maximum, reason):
-    if (
-        isinstance(num_train, bool)
-        or not isinstance(num_train, numbers.Integral)
-        or not 1 <= num_train <= maximum
-    ):
+    if not _is_count(num_train) or num_train > maximum:
         raise ValueError(
             f"num_train={num_train!r} is not possible: it is a whole number from 1 to {maximum} ({reason})."
         )
+
+
+def _is_count(value):
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 1

@@ -4,6 +4,7 @@ No TensorFlow: `write` reads event files by TensorBoard's own loader.
 """
 
 from tf_lbgap.report.equivalence import check_equivalence
+from tf_lbgap.report.gallery_files import write_gallery
 from tf_lbgap.report.grids import differences_grid, margin_grid, measures_grid, results_grid, sentence
 from tf_lbgap.report.paper_grids import arms_grid, claims_grid, power_grid
 from tf_lbgap.report.paper_page import write_paper
@@ -26,6 +27,7 @@ __all__ = [
     "sentence",
     "trials_grid",
     "write",
+    "write_gallery",
     "write_paper",
     "write_search",
 ]

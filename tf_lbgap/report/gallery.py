@@ -11,6 +11,7 @@ import re
 from tf_lbgap.experiment.files import write_text
 from tf_lbgap.report import paper_figures
 from tf_lbgap.report import paper_numbers as numbers
+from tf_lbgap.report.agreement import agreement
 from tf_lbgap.report.paper_captions import caption_of
 from tf_lbgap.report.paper_grids import claims_grid
 from tf_lbgap.report.paper_results import (
@@ -40,6 +41,8 @@ def gallery(all_results, second=None):
     """
     other = {results["name"]: results for results in second or ()}
     parts = ["# Reproductions", _summary(all_results)]
+    if second:
+        parts += ["## With other seeds", *_agreement(all_results, second)]
     for results in all_results:
         parts += _section(results, other.get(results["name"]))
     parts += ["## Which paper scales what", _features(all_results)]
@@ -94,6 +97,14 @@ def _summary(all_results):
         "the rate tuned for each arm. The paper's own way of comparing is in bold."
     )
     return f"{told}\n\n" + _table(["paper", "primary claim", *RULES, "time"], lines)
+
+
+def _agreement(all_results, second):
+    told, differ = agreement(all_results, second)
+    yield _text(told)
+    if differ:
+        headings = ["paper", "claim", "equal", "verdict", "with other seeds"]
+        yield _table(headings, [[_text(str(cell or numbers.UNKNOWN)) for cell in row] for row in differ])
 
 
 def _verdict(claim):

@@ -3,6 +3,17 @@
 from tf_lbgap.reproduction import studies
 from tf_lbgap.reproduction.expected import expected
 from tf_lbgap.reproduction.paper import SCALES, Paper, known_papers, load
+from tf_lbgap.reproduction.rehearsal import rehearse
 from tf_lbgap.reproduction.running import finished_results, reproduce
 
-__all__ = ["SCALES", "Paper", "expected", "finished_results", "known_papers", "load", "reproduce", "studies"]
+__all__ = [
+    "SCALES",
+    "Paper",
+    "expected",
+    "finished_results",
+    "known_papers",
+    "load",
+    "rehearse",
+    "reproduce",
+    "studies",
+]

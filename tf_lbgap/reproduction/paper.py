@@ -176,16 +176,16 @@ def at_scale(content, scale):
     check_keys(scales, SCALES, "scales")
     if scale != "small" and scale not in scales:
         raise ConfigError(f"scales: there is no {scale}. Known: {', '.join(('small', *scales))}.")
-    return _laid_over(content, scales.get(scale) or {})
+    return laid_over(content, scales.get(scale) or {})
 
 
-def _laid_over(content, more):
+def laid_over(content, more):
     """Dicts are joined, except calls, which are replaced if they call something else."""
     for key, value in more.items():
         old = content.get(key)
         is_another = is_call(value) and is_call(old) and value["call"] != old["call"]
         if isinstance(old, dict) and isinstance(value, dict) and not is_another:
-            _laid_over(old, value)
+            laid_over(old, value)
         else:
             content[key] = copy.deepcopy(value)
     return content
@@ -242,7 +242,7 @@ def _under_rules(content, name, own):
         if isinstance(settings, str) and settings.startswith(NOT_RUN):
             yield f"{name}-{rule}", settings
         elif isinstance(settings, dict):
-            yield f"{name}-{rule}", {**_laid_over(copy.deepcopy(own), settings), "equal": rule}
+            yield f"{name}-{rule}", {**laid_over(copy.deepcopy(own), settings), "equal": rule}
         else:
             raise ConfigError(
                 f'rules: {rule}: {settings!r} must hold its keys, such as epochs, or say "{NOT_RUN}why".'

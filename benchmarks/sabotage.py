@@ -1,0 +1,62 @@
+"""Breaks each paper's primary claim on purpose, and prints what its verdict becomes: the last line counts those that still PASS.
+
+python benchmarks/sabotage.py                     # all papers of configs/, small scale; half an hour on two cores
+python benchmarks/sabotage.py smith2018 --kinds rate
+
+The rate of the tested arm times ten; the two arms exchanged; random labels (two seeds are enough there, for what did not learn
+is no result). A claim that two arms are the same, within two bounds, is the same claim after an exchange, and has to PASS again.
+"""
+
+import argparse
+import pathlib
+import tempfile
+
+from tf_lbgap import reproduction
+from tf_lbgap.experiment import ConfigError
+from tf_lbgap.experiment.reading import read
+from tf_lbgap.reproduction import paper as papers
+from tf_lbgap.reproduction.sabotage import KINDS, sabotaged
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("papers", nargs="*", metavar="NAME")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--factor", type=float, default=10, help="of the rate")
+    parser.add_argument("--seeds", type=int, help="in place of the file's")
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    survived = broken = 0
+    print("| paper | claimed | sabotage | verdict | seen |")
+    print("|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as output:
+        made = list(_sabotaged(options, pathlib.Path(output)))
+        for paper, results in reproduction.reproduce(made, jobs=options.jobs):
+            claim = next(c for c in results["claims"] if c["own"])
+            name, _, kind = paper.name.partition(" ")
+            is_same = kind == "swapped" and None not in claim["bounds"]
+            broken += not is_same
+            survived += claim["verdict"] == "PASS" and not is_same
+            told = f"{claim['verdict']}{', the same claim' if is_same else ''}"
+            print(
+                f"| {name} | {claim['statistic']} {claim['claimed']} | {kind} | {told} | {claim['seen']} |",
+                flush=True,
+            )
+    print(f"{survived} of {broken} broken claims still PASS")
+
+
+def _sabotaged(options, output):
+    for path in map(papers.find, options.papers or papers.known_papers()):
+        for kind in options.kinds:
+            name = f"{path.stem} {kind}"
+            try:
+                content = sabotaged(papers.at_scale(read(path), "small"), kind, options.factor)
+            except ConfigError as error:
+                print(f"| {path.stem} | | {kind} | NOT RUN | {error} |")
+                continue
+            seeds = 2 if kind == "labels" else options.seeds
+            yield papers.from_dict(content, name, seeds=seeds, output=str(output / name))
+
+
+if __name__ == "__main__":
+    main()
