@@ -54,14 +54,14 @@ def _collect(runs, scale, folder):
     written = []
     for path in found:
         written.append(folder / f"{path.parent.name.removesuffix(f'-{scale}')}.json")
-        write_json(written[-1], _rounded(read_json(path)))
+        write_json(written[-1], rounded(read_json(path)))
     return written
 
 
-def _rounded(content):
+def rounded(content):
     """Return the content with numbers of `DIGITS` digits, more than anybody reads."""
     if isinstance(content, dict):
-        return {key: _rounded(value) for key, value in content.items()}
+        return {key: rounded(value) for key, value in content.items()}
     if isinstance(content, list):
-        return [_rounded(value) for value in content]
+        return [rounded(value) for value in content]
     return float(f"{content:.{DIGITS}g}") if isinstance(content, float) else content
