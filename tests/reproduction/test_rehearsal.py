@@ -15,7 +15,7 @@ from tf_lbgap.reproduction import paper as papers
 from tf_lbgap.reproduction.rehearsal import rehearse
 from tf_lbgap.reproduction.sabotage import KINDS, sabotaged
 
-PATHS = reproduction.known_papers()
+PATHS = [path.resolve() for path in reproduction.known_papers()]
 FASHION = pathlib.Path("/usr/share/datasets/fashion-mnist")
 needs_fashion = pytest.mark.skipif(not FASHION.is_dir(), reason="no fashion-mnist: apt-get install dataset-fashion-mnist")  # fmt: skip
 
@@ -205,7 +205,9 @@ def test_what_cannot_be_sabotaged_is_refused():
 @needs_fashion
 @pytest.mark.parametrize("kind", ["rate", "labels"])
 def test_a_paper_that_is_broken_does_not_pass(kind):
-    content = sabotaged(papers.at_scale(yaml.safe_load(papers.find("smith2018").read_text()), "small"), kind)
+    content = sabotaged(
+        papers.at_scale(yaml.safe_load((PATHS[0].parent / "smith2018.yaml").read_text()), "small"), kind
+    )
     paper = papers.from_dict(content, "broken", seeds=3)
     ((_, results),) = reproduction.reproduce([paper])
     verdicts = {claim["rule"]: claim["verdict"] for claim in results["claims"]}

@@ -7,13 +7,14 @@ batch that does not fit into memory. Data that would be downloaded is made up (`
 import math
 import time
 
-from tf_lbgap.experiment.attempt import failure_of
+from tf_lbgap.experiment.attempt import failure_of, trainer_of
 from tf_lbgap.experiment.calls import as_schedule, is_call
-from tf_lbgap.experiment.config import Measure
+from tf_lbgap.experiment.config import Experiment, Measure
 from tf_lbgap.experiment.files import digest
 from tf_lbgap.experiment.quiet import import_tensorflow
 
 UPDATES = 2
+ARM = "arm"
 DOWNLOADED = "data.datasets.from_tfds"
 MEASURED = Measure(check_examples=10, top_eigenvalue_examples=0, validation_examples=10)
 _DECIDES_NOTHING = ("learning_rate", "learning_rates", "epochs", "updates", "seconds", "target_loss")
@@ -42,11 +43,9 @@ def rehearse(papers, *, batch_size=None):
 
 
 def _tried(config):
-    from tf_lbgap.experiment.arm import Arm
-
     begin = time.perf_counter()
     try:
-        row = Arm(config, "updates", MEASURED).run(0)
+        row = trainer_of(Experiment("rehearsal", "updates", 1, {ARM: config}, ARM, "", MEASURED), ARM).run(0)
         told = {"updates": row["updates"], "batch_size": row["batch_size"], "failure": None}
     except Exception as error:  # the other arms are tried
         failure = failure_of(error)
