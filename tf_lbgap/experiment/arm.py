@@ -1,4 +1,4 @@
-"""One arm of an experiment: a model that is compiled once, and trained anew for each seed.
+"""One arm of an experiment: a model that is compiled once, and trained and judged anew for each seed.
 
 What a seed decides: the split of the data, the initial weights, the order of examples, and dropout
 masks. A seed gives the same numbers whichever seeds ran before it in the process.
@@ -10,9 +10,8 @@ import math
 import numbers
 
 import keras
-import numpy as np
 
-from tf_lbgap import attacks, batch_normalization, callbacks, curvature, data, schedules, sharpness, training
+from tf_lbgap import batch_normalization, callbacks, data, schedules, training
 from tf_lbgap.aside import check_room
 from tf_lbgap.callbacks.described import described
 from tf_lbgap.callbacks.summaries import Summaries
@@ -30,10 +29,9 @@ from tf_lbgap.experiment.clock import Clock, TimedSteps
 from tf_lbgap.experiment.evaluation import Evaluation
 from tf_lbgap.experiment.events import write_results
 from tf_lbgap.experiment.files import CHECKPOINTS, write_json
-from tf_lbgap.experiment.judged_on import FILE, data_row, write_examples
+from tf_lbgap.experiment.judge import Judge
 from tf_lbgap.experiment.making import (
     first_examples,
-    is_classification,
     load_split,
     make_compiled_model,
     make_model,
@@ -105,7 +103,7 @@ class Arm:
 
     def _finish(self, seed, split, batches, stop, steering, monitor, folder, writer):
         """Judge the trained model, write its files, and return the row."""
-        result = self._judge(split, seed, folder)
+        result = self._judge.row(split, seed, self._start, folder, self._clock)
         epoch, examples = batches.position
         result |= {
             "updates": int(self._model.optimizer.iterations.numpy()),
@@ -162,7 +160,7 @@ class Arm:
         fresh = make_compiled_model(self.config, split, seed)
         self.loss = fresh.loss
         self._evaluation = Evaluation(fresh, self.loss)
-        self._subject = None
+        self._judge = Judge(fresh, self.loss, self._evaluation, self.measure)
         fresh.optimizer.build(fresh.trainable_variables)
         self._untouched = [variable.numpy() for variable in fresh.optimizer.variables]
         TimedSteps.install(fresh, lambda: self._clock)
@@ -302,19 +300,9 @@ class Arm:
 
     def _clean_loss(self, sample):
         exact = batch_normalization.recalibrated(self._model, sample)
-        with self._clock.part("evaluate"), self._unless_diverged(sample), self._averaged(), exact:
+        with self._clock.part("evaluate"), self._evaluation.unless_diverged(sample), self._averaged(), exact:
             return self._evaluation(*sample)[0]
         return math.nan
-
-    @contextlib.contextmanager
-    def _unless_diverged(self, sample):
-        """End the block early, and in silence, if a model whose loss is not finite has no statistics."""
-        try:
-            with np.errstate(over="ignore", invalid="ignore"):
-                yield
-        except ValueError:
-            if math.isfinite(self._evaluation(*sample)[0]):
-                raise
 
     def _validate(self, split):
         sample = first_examples(split.x_test, split.y_test, self.measure.validation_examples)
@@ -332,87 +320,6 @@ class Arm:
         if self.equal == "seconds":
             return self._clock.get_state()["train"] / self.config["seconds"]
         return batches.progress / self.config["epochs"]
-
-    # Judging the result.
-
-    def _judge(self, split, seed, folder):
-        model, train = self._model, (split.x_train, split.y_train)
-        with self._clock.part("evaluate"):
-            with self._unless_diverged(train):
-                batch_normalization.recalibrate(model, _in_chunks(*train))
-            train_loss, train_accuracy = self._evaluation(*train)
-            test_loss, test_accuracy = self._evaluation(split.x_test, split.y_test)
-        result = {
-            "test_accuracy": test_accuracy,
-            "test_loss": test_loss,
-            "train_accuracy": train_accuracy,
-            "train_loss": train_loss,
-            "distance": self._distance(),
-            **data_row(split),
-        }
-        if self.measure.test_examples and folder is not None and is_classification(split):
-            with self._clock.part("evaluate"):
-                write_examples(folder / FILE, *self._evaluation.examples(split.x_test, split.y_test))
-        if self.measure.top_eigenvalue_examples:
-            with self._clock.part("measure"):
-                result |= self._sharpness(first_examples(*train, self.measure.top_eigenvalue_examples))
-        if self.measure.robustness:
-            with self._clock.part("measure"):
-                result |= self._robustness(split, seed)
-        return result
-
-    def _distance(self):
-        """The length of the way from the initial weights to these, as the crow flies."""
-        pairs = zip(self._model.trainable_variables, self._start, strict=True)
-        return math.sqrt(sum(float(np.sum((v.numpy().astype(float) - w) ** 2)) for v, w in pairs))
-
-    def _robustness(self, split, seed):
-        """Accuracy of the model on test examples that were attacked, by attack and size."""
-        settings = self.measure.robustness
-        sample = first_examples(split.x_test, split.y_test, settings["examples"])
-        row = {}
-        for attack in settings["attacks"]:
-            found = attacks.accuracy_under_attack(
-                self._model,
-                self.loss,
-                *sample,
-                attack=attack,
-                epsilons=settings["epsilons"],
-                data_range=settings["data_range"],
-                seed=seed,
-            )
-            pairs = zip(found.epsilons, found.accuracy, strict=True)
-            row |= {f"robust_accuracy_{attack}_{epsilon:g}": float(value) for epsilon, value in pairs}
-        return row
-
-    def _sharpness(self, sample):
-        nothing = {
-            "top_eigenvalue": math.nan,
-            "top_eigenvalue_residual": math.nan,
-            "top_eigenvalue_converged": False,
-            "sharpness": math.nan,
-        }
-        if not np.isfinite([np.sum(v.numpy()) for v in self._model.trainable_variables]).all():
-            return nothing
-        if self._subject is None:
-            self._subject = sharpness.Subject(self._model, self.loss, sample)
-        else:
-            self._subject.batches = sample
-        try:
-            pairs = curvature.top_eigenpairs(
-                self._subject.hessian, 1, tolerance=self.measure.tolerance, seed=0
-            )
-            rise = sharpness.epsilon_sharpness(self._subject, epsilon=self.measure.epsilon)
-        except ValueError:  # diverged: the weights are finite, and the loss is not
-            if math.isfinite(self._evaluation(*sample)[0]):
-                raise
-            return nothing
-        return {
-            "top_eigenvalue": float(pairs.values[0]),
-            "top_eigenvalue_residual": float(pairs.residuals[0]),
-            "top_eigenvalue_converged": bool(pairs.converged[0]),
-            "sharpness": rise,
-        }
 
     def _monitor(self, split, folder):
         """The callback that measures while training, and the row keys that tell of it."""
@@ -432,14 +339,6 @@ class Arm:
         )
         monitor._take = self._clock.part("measure")(monitor._take)  # not training
         return monitor
-
-
-def _in_chunks(x, y, size=2000):
-    count = len(keras.tree.flatten(y)[0])
-    return [
-        keras.tree.map_structure(lambda a, s=start: a[s : s + size], (x, y))
-        for start in range(0, count, size)
-    ]
 
 
 def _copy_variables(source, target):

@@ -1,5 +1,8 @@
 """Clean loss and accuracy of a model: inference mode, no metrics touched, a trace for all data."""
 
+import contextlib
+import math
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -26,15 +29,25 @@ class Evaluation:
     def __call__(self, x, y):
         """Return the mean loss and the share of right classes (NaN if y are no classes), two floats."""
         loss = right = weight = 0.0
-        for part in _chunks(x, y):
+        for part in chunks(x, y):
             sums = self._sums(*part)
             loss, weight, right = loss + float(sums[0]), weight + float(sums[1]), right + float(sums[2])
         return loss / weight, right / len(keras.tree.flatten(y)[0])
 
     def examples(self, x, y):
         """Return loss and accuracy of each example, float32, shapes (examples,); labels are integers."""
-        parts = [[tensor.numpy() for tensor in self._singles(*part)] for part in _chunks(x, y)]
+        parts = [[tensor.numpy() for tensor in self._singles(*part)] for part in chunks(x, y)]
         return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+
+    @contextlib.contextmanager
+    def unless_diverged(self, sample):
+        """End the block early, and in silence, if a model whose loss is not finite has no statistics."""
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                yield
+        except ValueError:
+            if math.isfinite(self(*sample)[0]):
+                raise
 
     def _singles_of_chunk(self, x, y):
         prediction = self._model(x, training=False)
@@ -53,7 +66,7 @@ class Evaluation:
         return loss, weight, tf.reduce_sum(_accuracy(y, prediction))
 
 
-def _chunks(x, y):
+def chunks(x, y):
     """Yield (x, y) of so many examples as tensors; the last ones are fewer."""
     for start in range(0, len(keras.tree.flatten(y)[0]), CHUNK):
         yield keras.tree.map_structure(lambda a, s=start: tf.constant(a[s : s + CHUNK]), (x, y))
