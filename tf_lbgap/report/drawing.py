@@ -96,7 +96,7 @@ def scale(axis, curves):
         axis.set_yscale("log")
         least = values.min()
         axis.set_ylim(bottom=0.85 * max(min(lows[lows > 0].min(), least), least / 4))
-    plain_numbers(axis)
+    plain_numbers(axis.yaxis)
 
 
 def is_wide(values):
@@ -105,17 +105,35 @@ def is_wide(values):
 
 
 def plain_numbers(axis):
-    """Label the y axis by numbers as they are spoken: 0.05 and 200, not 5 x 10^-2."""
+    """Label an x or y axis (`axes.xaxis`) by plain numbers, few enough for its width: 0.05 and 200, not 5 x 10^-2.
+
+    Call it once the limits are set.
+    """
     from matplotlib import ticker
 
-    ticks = axis.yaxis
-    if axis.get_yscale() == "log":
-        low, high = axis.get_ylim()
+    low, high = sorted(axis.get_view_interval())
+    if axis.get_scale() == "log":
         span = high / low
-        subs = (1, 2, 3, 5, 7) if span < 15 else (1, 2, 5) if span < 300 else (1,)
-        ticks.set_major_locator(ticker.LogLocator(subs=subs))
-        ticks.set_minor_formatter(ticker.NullFormatter())
-    ticks.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
+        if span > 4:
+            subs = (1, 2, 5) if span < 120 else (1, 3) if span < 1500 else (1,)
+            axis.set_major_locator(ticker.LogLocator(subs=subs, numticks=7))
+        else:  # less than a factor of four has too few such numbers
+            axis.set_major_locator(ticker.MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_minor_locator(ticker.NullLocator())
+    else:
+        axis.set_major_locator(ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: spoken(value)))
+
+
+def spoken(value):
+    """Return a tick's number: 0.05, −3, 12k, 1e-6."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 10_000:
+        for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+            if abs(value) >= size:
+                return f"{value / size:g}{letter}".replace("-", "−")
+    return f"{value:.5g}".replace("-", "−")
 
 
 def counts(axis):

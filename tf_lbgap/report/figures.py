@@ -105,7 +105,7 @@ def density(subject):
             title=group, xlabel=f"eigenvalue ({_EIGENVALUE_UNIT})",
             xlim=(low, high), ylim=(highest * 1e-5, highest * 2),
         )  # fmt: skip
-        drawing.plain_numbers(axis)
+        drawing.plain_numbers(axis.yaxis)
     axes[0].set_ylabel("density (weight² / loss)")
     return figure
 
@@ -146,7 +146,7 @@ def equivalence(subject):
     values = np.concatenate([*drawn, np.ones(1)])
     if drawing.is_wide(values):
         ratios.set_yscale("log")
-    drawing.plain_numbers(ratios)
+    drawing.plain_numbers(ratios.yaxis)
     ratios.set(ylabel="ratio to the reference")
     for each in (axis, ratios):
         each.set_xlabel(X_LABELS["examples"])
@@ -181,8 +181,8 @@ def gap(subject):
         unit = "" if kind == "loss" else " (share)"
         if kind == "loss":
             drawing.scale(axis, tests)
-        drawing.plain_numbers(axis)
-        drawing.plain_numbers(gap_axis)
+        drawing.plain_numbers(axis.yaxis)
+        drawing.plain_numbers(gap_axis.yaxis)
         axis.set(xlabel=X_LABELS[curves.axis], ylabel=f"{kind}{unit}")
         told = "test − train loss" if kind == "loss" else "train − test accuracy (share)"
         gap_axis.axhline(0, color="#888888", linewidth=0.6)
@@ -307,7 +307,7 @@ def _draw_dots(axis, values, label):
     finite = np.array([v for own in values.values() for v in own if np.isfinite(v)])
     if drawing.is_wide(finite):
         axis.set_yscale("log")
-    drawing.plain_numbers(axis)
+    drawing.plain_numbers(axis.yaxis)
     rotation = 0 if sum(map(len, groups)) < 22 else 35
     axis.set_xticks(range(len(groups)), groups, rotation=rotation, ha="right" if rotation else "center")
     axis.set_xlim(-0.6, len(groups) - 0.4)

@@ -8,38 +8,6 @@ GREY = "#555555"
 FAINT = 0.3  # alpha of single seeds
 
 
-def plain_numbers(axis):
-    """Label an x or y axis (`axes.xaxis`) by plain numbers, few enough for its width: 0.05 and 200, not 5 x 10^-2.
-
-    Call it once the limits are set.
-    """
-    from matplotlib import ticker
-
-    low, high = sorted(axis.get_view_interval())
-    if axis.get_scale() == "log":
-        span = high / low
-        if span > 4:
-            subs = (1, 2, 5) if span < 120 else (1, 3) if span < 1500 else (1,)
-            axis.set_major_locator(ticker.LogLocator(subs=subs, numticks=7))
-        else:  # less than a factor of four has too few such numbers
-            axis.set_major_locator(ticker.MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
-        axis.set_minor_locator(ticker.NullLocator())
-    else:
-        axis.set_major_locator(ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: spoken(value)))
-
-
-def spoken(value):
-    """Return a tick's number: 0.05, −3, 12k, 1e-6."""
-    if value == 0:
-        return "0"
-    if abs(value) >= 10_000:
-        for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-            if abs(value) >= size:
-                return f"{value / size:g}{letter}".replace("-", "−")
-    return f"{value:.5g}".replace("-", "−")
-
-
 def plain(text):
     """Return a text in which matplotlib sees no formula."""
     return text.replace("$", r"\$")

@@ -9,7 +9,7 @@ import itertools
 import numpy as np
 
 from tf_lbgap.report import drawing
-from tf_lbgap.report.paper_axes import FAINT, GREY, is_wide, limits, plain, plain_numbers
+from tf_lbgap.report.paper_axes import FAINT, GREY, is_wide, limits, plain
 from tf_lbgap.report.paper_results import curves_of, place_of, quantity
 
 _TRAIN = (3, 1.5)  # dashes of training data, as in the other figures
@@ -47,7 +47,7 @@ def lines(results, *, ends=None, **options):
         _mark_ends(axis, ())
     for axis in [*top, *below]:
         axis.set_xlim(*top[0].get_xlim())  # one above the other, ends are at the same place
-        plain_numbers(axis.xaxis)
+        drawing.plain_numbers(axis.xaxis)
     for axis in below or top:
         axis.set_xlabel("position α")
     drawing.legend(
@@ -94,7 +94,7 @@ def evolution(results, *, x="loss", y="top_eigenvalue", **options):
         axis.invert_xaxis()
     axis.set(xlabel=_words(x), ylabel=quantity(y).label)
     for each in (axis.xaxis, axis.yaxis):
-        plain_numbers(each)
+        drawing.plain_numbers(each)
     drawing.legend(figure, [axis])
     return figure
 
@@ -123,7 +123,7 @@ def _draw_loss(axis, curves):
     if log:
         axis.set_yscale("log")
     axis.set_ylim(*limits(drawn, log=log))
-    plain_numbers(axis.yaxis)
+    drawing.plain_numbers(axis.yaxis)
     axis.set_ylabel("loss", color=_LOSS)
     axis.tick_params(axis="y", colors=_LOSS)
 
@@ -144,7 +144,7 @@ def _draw_eigenvalues(axis, curves):
     if log:
         axis.set_yscale("log")
     axis.set_ylim(*limits(drawn, log=log))
-    plain_numbers(axis.yaxis)
+    drawing.plain_numbers(axis.yaxis)
     axis.set_ylabel("top eigenvalue\n(loss / weight²)")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from tf_lbgap.report import drawing
 from tf_lbgap.report import paper_numbers as numbers
-from tf_lbgap.report.paper_axes import FAINT, GREY, limits, plain, plain_numbers
+from tf_lbgap.report.paper_axes import FAINT, GREY, limits, plain
 from tf_lbgap.report.paper_results import VERDICTS, by_claim
 
 _MARKERS = {"PASS": "o", "FAIL": "X", "INCONCLUSIVE": "D", "NOT RUN": "none"}
@@ -107,7 +107,7 @@ def _draw(axis, rows):
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
     axis.set_xlabel(plain(_words(first)), labelpad=1, loc="left")
-    plain_numbers(axis.xaxis)
+    drawing.plain_numbers(axis.xaxis)
 
 
 def _reach(rows, log):

@@ -9,7 +9,7 @@ import numpy as np
 from tf_lbgap.experiment import ConfigError
 from tf_lbgap.experiment.calls import nearest
 from tf_lbgap.report import drawing
-from tf_lbgap.report.paper_axes import FAINT, is_wide, limits, plain, plain_numbers
+from tf_lbgap.report.paper_axes import FAINT, is_wide, limits, plain
 from tf_lbgap.report.paper_numbers import is_number
 from tf_lbgap.report.paper_results import arms_of, place_of, quantity, reach
 from tf_lbgap.report.search_trials import number_sizes
@@ -127,7 +127,7 @@ def _set_scale(axis, drawn, side):
     if log:
         axis.set(**{f"{side}scale": "log"})
     axis.set(**{f"{side}lim": limits(drawn, log=log)})
-    plain_numbers(axis.yaxis if side == "y" else axis.xaxis)
+    drawing.plain_numbers(axis.yaxis if side == "y" else axis.xaxis)
 
 
 def _scale_x(axis, places):
@@ -138,7 +138,7 @@ def _scale_x(axis, places):
     if log and len(set(places)) <= 12:
         number_sizes(axis, places)
     else:
-        plain_numbers(axis.xaxis)
+        drawing.plain_numbers(axis.xaxis)
 
 
 def _sorted(arms, x):

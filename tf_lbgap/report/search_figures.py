@@ -34,7 +34,7 @@ def scores(results):
     if results["direction"] == "min" and drawing.is_wide(means):
         axis.set_yscale("log")
     below = _leave_out_the_worst(axis, means, spread) if results["direction"] == "max" else 0
-    drawing.plain_numbers(axis)
+    drawing.plain_numbers(axis.yaxis)
     lost = len(results["trials"]) - len(trials)
     told = [f"{below} are below the panel"] * bool(below) + [f"{lost} more did not finish"] * bool(lost)
     axis.set(xlabel="trial, the best first" + (f" ({'; '.join(told)})" if told else ""), ylabel=title)

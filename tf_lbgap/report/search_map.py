@@ -54,7 +54,7 @@ def accuracy_map(results):
         )
     _draw_noise_scales(axis, trials, results)
     number_sizes(axis, sizes)
-    drawing.plain_numbers(axis)
+    drawing.plain_numbers(axis.yaxis)
     axis.grid(visible=False)
     drawing.legend(figure, [axis], columns=2)
     return figure
