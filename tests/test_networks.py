@@ -223,6 +223,17 @@ def test_mlp_normalises_between_a_dense_layer_and_its_activation(normalization, 
     np.testing.assert_array_equal(model.get_weights()[0], plain.get_weights()[0])
 
 
+def test_mlp_drops_hidden_units_in_training_alone():
+    model, plain = (networks.mlp((6,), 3, widths=(400,), dropout=rate, seed=0) for rate in (0.25, 0.0))
+    hidden = keras.Model(model.input, model.layers[-2].output)
+    x = np.abs(np.random.default_rng(0).normal(size=(50, 6))).astype("float32")
+    kept, all_of_them = np.asarray(hidden(x, training=True)), np.asarray(hidden(x, training=False))
+    dropped = (kept == 0) & (all_of_them > 0)
+    assert 0.22 < dropped.sum() / (all_of_them > 0).sum() < 0.28
+    np.testing.assert_allclose(kept[kept > 0], all_of_them[kept > 0] / 0.75, rtol=1e-6)
+    np.testing.assert_array_equal(model.get_weights()[0], plain.get_weights()[0])
+
+
 def test_arguments_of_mlp_shape_the_model():
     model = networks.mlp((8, 8), 3, widths=(5,), activation="tanh", seed=0)
     assert model.input_shape == (None, 8, 8)
@@ -247,6 +258,7 @@ def test_a_wrong_argument_is_one_line_that_says_what_to_type():
         (lambda: networks.wide_resnet(depth=17), ["depth=17", "6 n + 4", "depth=16 or depth=22"]),
         (lambda: networks.wide_resnet(width=0), ["width=0", "from 1 up", "width=4"]),
         (lambda: networks.mlp(normalization="weight"), ["'weight'", "'batch', 'layer'"]),
+        (lambda: networks.mlp(dropout=1.0), ["dropout=1.0", "less than 1, such as 0.2"]),
         (lambda: networks.mlp(widths=(64, 0)), ["widths=(64, 0)", "from 1 up", "widths=()"]),
         (lambda: networks.f1(seed=-1), ["seed=-1", "from 0 up", "seed=0"]),
         (lambda: networks.f1(seed=0.5), ["seed=0.5", "from 0 up", "seed=0"]),

@@ -18,7 +18,14 @@ from tf_lbgap.networks.seeds import layer_seeds
 
 
 def mlp(
-    input_shape=(64,), num_classes=10, *, widths=(64, 64), activation="relu", normalization=None, seed=None
+    input_shape=(64,),
+    num_classes=10,
+    *,
+    widths=(64, 64),
+    activation="relu",
+    normalization=None,
+    dropout=0.0,
+    seed=None,
 ):
     """Multilayer perceptron: Flatten if needed, Dense layers, logits.
 
@@ -32,13 +39,14 @@ def mlp(
             loss is convex. Defaults to `(64, 64)`.
         activation: Of the hidden layers: a Keras name or function. Defaults to `"relu"`.
         normalization: Between each hidden Dense layer and its activation: `"batch"` or `"layer"`. Defaults to `None`.
-        seed: Seed of the initial weights, or `None` for Keras' global seed.
+        dropout: Share of the units of each hidden layer that are left out in training. Defaults to `0`.
+        seed: Seed of the initial weights and of the dropout masks, or `None` for Keras' global seed.
 
     Returns:
         Un-compiled `keras.Model`, (batch, *input_shape) -> logits (batch, num_classes).
 
     Raises:
-        ValueError: If a width is not an integer from 1 up, or there is no such normalization.
+        ValueError: If a width is not an integer from 1 up, there is no such normalization, or dropout is no share.
 
     Example:
         >>> mlp((64,), 10, widths=(64, 64)).count_params()
@@ -53,6 +61,8 @@ def mlp(
     normalizers = {None: None, "batch": layers.BatchNormalization, "layer": layers.LayerNormalization}
     if normalization not in normalizers:
         raise ValueError(f"normalization={normalization!r} is none of 'batch', 'layer' and None.")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout={dropout!r} must be a share, from 0 to less than 1, such as 0.2.")
     normalize = normalizers[normalization]
     seeds = layer_seeds(seed)
     is_relu = keras.activations.get(activation) is keras.activations.relu
@@ -64,6 +74,7 @@ def mlp(
         inner = None if normalize else activation
         x = layers.Dense(width, inner, kernel_initializer=initializer(seed=next(seeds)))(x)
         x = layers.Activation(activation)(normalize()(x)) if normalize else x
+        x = layers.Dropout(dropout, seed=next(seeds))(x) if dropout else x
     return keras.Model(inputs, _logits(x, num_classes, seeds), name="mlp")
 
 
