@@ -137,8 +137,9 @@ def from_dict(content, name, scale="small", *, seeds=None, first_seed=None, outp
     for key, value in (("seeds", seeds), ("first_seed", first_seed)):
         if value is not None:
             content[key] = value
-            for own in mapping(content, "experiments").values():
-                own.pop(key, None)
+            for own in (*mapping(content, "experiments").values(), *mapping(content, "rules").values()):
+                if isinstance(own, dict):
+                    own.pop(key, None)
     output = output or content.get("output") or str(pathlib.Path("runs") / "reproduce" / f"{name}-{scale}")
     experiments, learned, left_out = _experiments(content, name, pathlib.Path(output))
     own_rule = mapping(content, "rules").get("own")

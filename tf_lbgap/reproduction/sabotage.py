@@ -1,7 +1,7 @@
 """Papers that are broken on purpose: a verdict that survives this says nothing.
 
 - `rate`: the arm that the primary claim is about trains at ten times its learning rate (all arms do, where the claim names none);
-- `swapped`: that arm and the one it is compared with exchange their settings. A claim that both are the same is the same claim then;
+- `swapped`: that arm and the one it is compared with exchange their settings. Arms that are the same, or no worse than each other, stay so;
 - `labels`: training labels are drawn at random.
 """
 

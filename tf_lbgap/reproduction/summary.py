@@ -60,7 +60,7 @@ def verdicts(paper, rows, studies):
     """
     tested = [each for each in paper.claims if not each.not_run]
     joined = [_joined(paper, each.places, rows, studies) for each in tested]
-    lookups = [_lookup(paper, each.places[0]) for each in tested]
+    lookups = [_lookup(paper, each.places) for each in tested]
     judged = iter(claims.judge([each.claim for each in tested], joined, lookups))
     return [
         claims.not_run(each.claim, each.not_run) if each.not_run else next(judged) for each in paper.claims
@@ -123,12 +123,14 @@ def _marked(paper, name, row):
 
 
 def _joined(paper, places, rows, studies):
-    """Return rows of several places, joined by arm and seed; a row that is no result stays none."""
-    found = {}
+    """Return rows of several places, joined by arm and seed, of the seeds that all of them have; a row that is no result stays none."""
+    found, seeds = {}, []
     for place in places:
-        for row in rows[place] if place in rows else _of_study(paper, place, rows, studies):
+        own = rows[place] if place in rows else list(_of_study(paper, place, rows, studies))
+        seeds.append({row["seed"] for row in own})
+        for row in own:
             found.setdefault((row["arm"], row["seed"]), {}).update(row)
-    return list(found.values())
+    return [row for (_, seed), row in found.items() if all(seed in each for each in seeds)]
 
 
 def _of_study(paper, name, rows, studies):
@@ -145,12 +147,15 @@ def _of_study(paper, name, rows, studies):
         yield {**origin, **row, **({"why_not": f"({'; '.join(reasons)})"} if reasons else {})}
 
 
-def _lookup(paper, place):
+def _lookup(paper, places):
     """Return the function of an arm and seed that reads the test examples, or None where there are none."""
-    if place not in paper.experiments:
-        return None
-    folder = pathlib.Path(paper.experiments[place].output)
-    return lambda arm, seed: read_examples(folder / arm / str(seed) / FILE)
+    trained = [paper.experiments[place] for place in places if place in paper.experiments]
+    folders = {arm: pathlib.Path(each.output) / arm for each in trained for arm in each.arms}
+
+    def read(arm, seed):
+        return read_examples(folders[arm] / str(seed) / FILE) if arm in folders else None
+
+    return read if folders else None
 
 
 def _experiment(experiment, rows):
