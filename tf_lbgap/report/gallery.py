@@ -94,9 +94,9 @@ def _summary(all_results):
         )
     told = (
         "The primary claim of each paper, tested with what is equal between arms: the training loss, epochs, updates, seconds, or epochs with "
-        "the rate tuned for each arm. The paper's own way of comparing is in bold."
+        "the rate tuned for each arm. The paper's own way of comparing is in bold. Core time is that of all runs, of which as many go side by side as there are cores."
     )
-    return f"{told}\n\n" + _table(["paper", "primary claim", *RULES, "time"], lines)
+    return f"{told}\n\n" + _table(["paper", "primary claim", *RULES, "core time"], lines)
 
 
 def _agreement(all_results, second):

@@ -1,0 +1,69 @@
+"""What docs/ says of the papers is what docs/results/ holds, and that is of the claims as they stand in configs/."""
+
+import pathlib
+import re
+
+import pytest
+
+from tf_lbgap import reproduction
+from tf_lbgap.experiment.files import digest
+from tf_lbgap.report.gallery import gallery, headline_figures
+from tf_lbgap.report.gallery_files import IMAGES, kept_results
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+DOCS = ROOT / "docs"
+RESULTS, OTHERS = kept_results(DOCS)
+NAMES = [path.stem for path in reproduction.known_papers()]
+
+
+def test_each_paper_has_results_at_small_scale_and_other_seeds_are_others():
+    assert [results["name"] for results in RESULTS] == NAMES
+    first = {results["name"]: results for results in RESULTS}
+    for results in RESULTS + OTHERS:
+        assert results["scale"] == "small" and results["complete"]
+    for results in OTHERS:
+        assert not seeds_of(results) & seeds_of(first[results["name"]])
+
+
+def seeds_of(results):
+    return {seed for claim in results["claims"] for seed in claim["seeds"]}
+
+
+@pytest.mark.parametrize("results", RESULTS + OTHERS, ids=lambda results: results["name"])
+def test_results_are_of_the_configuration_and_claims_as_they_stand(results):
+    """Of the code they are where `lbgap reproduce` finds nothing to do; whoever changes it runs the papers again."""
+    name = results["name"]
+    paper = reproduction.load(ROOT / "configs" / f"{name}.yaml")
+    assert results["hash"]["claims"] == digest(paper.claims_block)
+    assert [(c["name"], c["rule"]) for c in results["claims"]] == [
+        (each.claim.name, each.claim.rule) for each in paper.claims
+    ]
+    assert not set(results["experiments"]) ^ set(paper.experiments)
+    chosen_on = range(5)
+    for experiment in results["experiments"].values():
+        assert not set(experiment["seeds"]) & set(chosen_on)
+
+
+@pytest.mark.parametrize("results", RESULTS, ids=lambda results: results["name"])
+def test_no_verdict_stands_without_what_was_seen(results):
+    for claim in results["claims"]:
+        assert claim["verdict"] in ("PASS", "FAIL", "INCONCLUSIVE", "NOT RUN")
+        assert len(claim["seen"]) > 20, claim["name"]
+
+
+def test_the_gallery_is_that_of_the_results_and_shows_all_of_them():
+    page = (DOCS / "gallery.md").read_text(encoding="utf-8")
+    assert page == gallery(RESULTS, OTHERS)
+    shown = set(re.findall(rf"\]\({IMAGES}/([^)]+)\)", page))
+    kept = {path.name for path in (DOCS / IMAGES).iterdir()}
+    assert shown == kept and all(headline_figures(results) for results in RESULTS)
+
+
+def test_the_opening_of_the_readme_has_the_headline_figure_and_the_verdicts_of_the_results():
+    opening = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Two commands")[0]
+    (image,) = re.findall(r"!\[[^\]]+\]\(docs/([^)]+)\)", opening)
+    assert (DOCS / image).exists()
+    rows = [line for line in gallery(RESULTS).splitlines() if line.startswith("| [")]
+    told = [line for line in opening.splitlines() if line.startswith("| [")]
+    of_readme = [re.sub(r"docs/gallery\.md", "", line) for line in told]
+    assert of_readme == [row for row in rows[: len(NAMES)]]
