@@ -82,6 +82,7 @@ def test_along_a_noise_scale_the_rate_follows_the_batch():
         assert fit.rates[0] == pytest.approx(0.8 * 0.1 / (100 / size - 1))
 
 
+@pytest.mark.slow
 def test_momentum_and_schedules_are_searched():
     hypermodel = tuning.HyperModel(
         build,
@@ -123,6 +124,7 @@ def test_seeds_are_those_of_a_loop_by_hand_and_their_deviation_is_kept():
     assert trial.metrics.get_best_value("updates") == pytest.approx(4 * np.mean(epochs)), "of the best epoch"
 
 
+@pytest.mark.slow
 def test_updates_examples_and_seconds_to_a_target_are_objectives():
     hypermodel = tuning.HyperModel(
         build, batch_size=[10], learning_rate=[1e-6, 0.1], target={"val_accuracy": 0.6}
@@ -231,6 +233,7 @@ def test_ranges_that_mean_nothing_are_refused(options, told):
     assert told in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_search_of_nothing_but_exceptions_ends_after_three():
     hypermodel = tuning.HyperModel(build, batch_size=[8, 9, 10, 11, 12])
     made = tuning.RandomSearch(
@@ -271,6 +274,7 @@ def test_the_noise_scale_is_of_sgd_and_a_stream_is_not_split():
         made.search(X, Y, validation_split=0.2, verbose=0)
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_every_trial_ends_the_search():
     hypermodel = tuning.HyperModel(build, batch_size=[8])
     with pytest.raises(ValueError, match="pass seeds= instead"):

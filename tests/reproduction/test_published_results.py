@@ -1,5 +1,6 @@
 """What docs/ says of the papers is what docs/results/ holds, and that is of the claims as they stand in configs/."""
 
+import functools
 import pathlib
 import re
 
@@ -7,13 +8,18 @@ import pytest
 
 from tf_lbgap import reproduction
 from tf_lbgap.experiment.files import digest
-from tf_lbgap.report.gallery import gallery, headline_figures
+from tf_lbgap.report.gallery import gallery
 from tf_lbgap.report.gallery_files import IMAGES, kept_results
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
 RESULTS, OTHERS = kept_results(DOCS)
 NAMES = [path.stem for path in reproduction.known_papers()]
+
+
+@functools.cache  # it draws each figure
+def page_of_results():
+    return gallery(RESULTS, OTHERS)
 
 
 def test_each_paper_has_results_at_small_scale_and_other_seeds_are_others():
@@ -53,17 +59,17 @@ def test_no_verdict_stands_without_what_was_seen(results):
 
 def test_the_gallery_is_that_of_the_results_and_shows_all_of_them():
     page = (DOCS / "gallery.md").read_text(encoding="utf-8")
-    assert page == gallery(RESULTS, OTHERS)
+    assert page == page_of_results()
     shown = set(re.findall(rf"\]\({IMAGES}/([^)]+)\)", page))
     kept = {path.name for path in (DOCS / IMAGES).iterdir()}
-    assert shown == kept and all(headline_figures(results) for results in RESULTS)
+    assert shown == kept and len(shown) >= len(RESULTS)
 
 
 def test_the_opening_of_the_readme_has_the_headline_figure_and_the_verdicts_of_the_results():
     opening = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Two commands")[0]
     (image,) = re.findall(r"!\[[^\]]+\]\(docs/([^)]+)\)", opening)
     assert (DOCS / image).exists()
-    rows = [line for line in gallery(RESULTS).splitlines() if line.startswith("| [")]
+    rows = [line for line in page_of_results().splitlines() if line.startswith("| [")]
     told = [line for line in opening.splitlines() if line.startswith("| [")]
     of_readme = [re.sub(r"docs/gallery\.md", "", line) for line in told]
     assert of_readme == [row for row in rows[: len(NAMES)]]

@@ -252,6 +252,7 @@ def test_the_ratio_may_change_while_training(_float64):
     np.testing.assert_allclose(flat(model), expected, rtol=0, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_random_signs_are_other_ones_at_each_update_and_the_same_in_a_second_training():
     seen = []
 
