@@ -322,7 +322,8 @@ def test_a_full_disk_is_said_in_a_line_and_training_goes_on(tmp_path, capsys, mo
     monkeypatch.setattr(np, "savez", full)
     broken_fit(tmp_path, epochs=1, delete_checkpoint=False, verbose=0)
     lines = capsys.readouterr().out.splitlines()
-    assert lines == [
+    assert lines[0] == "Checkpoint: could not save where it goes on from: No space left on device."
+    assert lines[1:] == [
         f"Checkpoint: no checkpoint at update {update}: No space left on device. Training goes on."
         for update in (9, 12, 13)
         if update < 13
@@ -457,3 +458,20 @@ def test_event_files_of_others_are_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(growing_files, "this_process", lambda: ".host.2.")  # another process goes on
     growing_files.cut_back(state, [tmp_path])
     assert old.read_bytes() == b"12345" and not new.exists() and other.read_bytes() == b"12345more"
+
+
+def test_what_a_process_wrote_that_died_before_its_first_checkpoint_is_cut_too(tmp_path, monkeypatch):
+    """Three processes: the second goes on from the first one's checkpoint, and is killed before it made one of its own."""
+    with pytest.raises(Broken):
+        broken_fit(tmp_path / "c", 7)
+    log = tmp_path / "log"
+    log.mkdir()
+    monkeypatch.setattr(lb.callbacks.Checkpoint, "_log_folders", lambda self: [log])
+    for number in (2, 3):
+        monkeypatch.setattr(growing_files, "this_process", lambda number=number: f".host.{number}.")
+        with pytest.raises(Broken):
+            broken_fit(tmp_path / "c", 8)  # there is one after 6 updates, and the next is after 9
+        (log / f"events.out.tfevents.1.host.{number}.0").write_bytes(b"an event")
+        (log / "events.out.tfevents.1.another.9.0").write_bytes(b"an event")
+        names = sorted(path.name for path in log.iterdir())
+        assert names == ["events.out.tfevents.1.another.9.0", f"events.out.tfevents.1.host.{number}.0"]

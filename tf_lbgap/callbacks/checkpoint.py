@@ -142,12 +142,21 @@ class Checkpoint(keras.callbacks.Callback):
             print(f"Checkpoint: it holds the state of {', '.join(missing)}, which this fit does not have.")
         if strategy.is_chief(self.model):
             growing_files.cut_back(content["files"], self._log_folders())
+            self._take_over(content, path)
         self._before = content["files"]
         self._metrics = content["variables"] if content["examples"] else None
         self._saved = content["update"]
         self.model._initial_epoch = content["epoch"]  # as Keras' BackupAndRestore does
         if self.verbose and strategy.is_chief(self.model):
             print(f"Checkpoint: going on from {path}: update {content['update']}, {self._place(content)}.")
+
+    def _take_over(self, content, path):
+        """Save what this process begins from as its own: if it is killed before its first checkpoint, what it wrote is cut, too."""
+        own = {**content, "files": growing_files.taken_over(content["files"])}
+        try:
+            archive.write(path, own)
+        except OSError as error:
+            self._tell_problem(f"could not save where it goes on from: {error.strerror or error}.")
 
     @staticmethod
     def _place(content):
