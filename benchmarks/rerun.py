@@ -20,11 +20,16 @@ def main():
     parser.add_argument("papers", nargs="+", metavar="NAME")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
+    kept = {name: read_json(f"docs/results/{name}.json") for name in options.papers}
+    for name in [name for name, content in kept.items() if content is None]:
+        parser.error(
+            f"docs/results/{name}.json is not there: run lbgap reproduce {name} and lbgap gallery, in the project's folder"
+        )
     total = 0
     with tempfile.TemporaryDirectory() as folder:
         papers = [reproduction.load(name, output=f"{folder}/{name}") for name in options.papers]
         for paper, results in reproduction.reproduce(papers, jobs=options.jobs):
-            before = dict(numbers_of(read_json(f"docs/results/{paper.name}.json")))
+            before = dict(numbers_of(kept[paper.name]))
             now = dict(numbers_of(rounded(results)))
             differ = [place for place in before.keys() | now.keys() if before.get(place) != now.get(place)]
             total += len(differ)

@@ -28,10 +28,12 @@ def main():
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     survived = broken = 0
-    print("| paper | claimed | sabotage | verdict | seen |")
-    print("|---|---|---|---|---|")
+    print("| paper | claimed | sabotage | verdict | seen |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as output:
-        made = list(_sabotaged(options, pathlib.Path(output)))
+        try:
+            made = list(_sabotaged(options, pathlib.Path(output)))
+        except ConfigError as error:
+            parser.error(str(error))
         for paper, results in reproduction.reproduce(made, jobs=options.jobs):
             claim = next(c for c in results["claims"] if c["own"])
             name, _, kind = paper.name.partition(" ")

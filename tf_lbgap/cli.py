@@ -105,7 +105,9 @@ def _parser():
         "runs", nargs="?", default="runs/reproduce", metavar="DIR", help="by default runs/reproduce"
     )
     gallery.add_argument("--second", metavar="DIR", help="the same with other seeds, shown beside")
-    gallery.add_argument("--scale", default="small", metavar="SCALE", help="small, gpu or full")
+    gallery.add_argument(
+        "--scale", default="small", choices=("small", "gpu", "full"), help="whose results; by default small"
+    )
     gallery.add_argument("--output", default="docs", metavar="DOCS", help="by default docs")
     gallery.set_defaults(command=_gallery)
     search = commands.add_parser(
