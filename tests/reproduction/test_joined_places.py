@@ -44,8 +44,10 @@ ACROSS = {
 
 def test_a_claim_over_experiments_with_different_seeds_is_about_those_that_both_have(tmp_path):
     own = {"minima-loss": rows(["small"], range(100, 106)), "sweep": rows(["b"], range(100, 103))}
+    for row in own["minima-loss"] + own["sweep"]:
+        row["test_accuracy"] = 0.8 + row["test_accuracy"] / 1000  # the same to within a tenth of a point
     found = verdict(paper(tmp_path, ACROSS), own)
-    assert list(found.seeds) == [100, 101, 102] and "Left out" not in found.seen
+    assert list(found.seeds) == [100, 101, 102] and found.verdict == "PASS"
     expected = [
         b["test_accuracy"] - s["test_accuracy"]
         for s, b in zip(own["minima-loss"][:3], own["sweep"], strict=True)
