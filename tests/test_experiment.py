@@ -258,6 +258,23 @@ def test_equal_loss_stops_at_the_target_and_flags_the_arm_that_misses_it():
     assert (never["epochs"], never["updates"]) == (20.0, 20)
 
 
+def test_sharpness_is_left_out_where_no_box_is_given():
+    measure = {"top_eigenvalue_examples": 50}
+    (both,) = run({**ONE_ARM, "measure": measure})
+    (eigenvalue,) = run({**ONE_ARM, "measure": {**measure, "epsilon": 0}, "output": "runs/eigenvalue"})
+    assert set(both) - set(eigenvalue) == {"sharpness"}
+    assert eigenvalue["top_eigenvalue"] == both["top_eigenvalue"] and both["sharpness"] > 0
+
+
+def test_equal_loss_is_looked_at_as_often_as_asked():
+    arms = {"small": {"batch_size": 10}}  # 10 updates per epoch
+    content = {**TINY, "equal": "loss", "target_loss": 2.0, "epochs": 20, "arms": arms, "seeds": 1}
+    (often,) = run(content)
+    (seldom,) = run({**content, "measure": {**TINY["measure"], "check_every": 2}})
+    assert seldom["updates"] % 20 == 0 and seldom["updates"] >= 40
+    assert often["updates"] < seldom["updates"]
+
+
 def test_an_arm_that_diverges_ends_early_and_is_not_compared(capfd):
     users("user_bn_diverges", BATCH_NORMALIZATION)
     model = {"call": "user_bn_diverges:model"}

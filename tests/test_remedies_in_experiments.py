@@ -208,13 +208,25 @@ def test_accuracy_under_attack_is_in_the_rows():
     assert row["robust_accuracy_fgsm_1"] <= row["robust_accuracy_fgsm_0.5"] < row["test_accuracy"]
 
 
+@pytest.mark.usefixtures("_in_an_empty_folder")
+def test_each_attack_can_have_sizes_of_its_own():
+    settings = {"attacks": {"fgsm": 0.5, "l2grad": [1.0, 2.0]}, "examples": 50}
+    [row] = run({**ONE_ARM, "measure": {**TINY["measure"], "robustness": settings}})
+    measured = {key for key in row if key.startswith("robust_accuracy")}
+    assert measured == {
+        "robust_accuracy_fgsm_0.5",
+        "robust_accuracy_l2grad_1",
+        "robust_accuracy_l2grad_2",
+    }
+
+
 def test_what_is_written_into_a_run_directory_is_read_as_the_same_experiment():
     arms = {
         "all": {"full_batch": "l-bfgs"},
         "sam": {"batch_size": 30, "update": {"call": "training.SharpnessAware"}},
         "swa": {"batch_size": 30, "callbacks": {"call": "callbacks.WeightAveraging"}},
     }
-    robustness = {"attacks": "fgsm", "epsilons": 0.1}
+    robustness = {"attacks": {"fgsm": 0.1, "l2grad": [0.5]}}
     made = experiment.from_dict({**ONE_ARM, "arms": arms, "measure": {"robustness": robustness}})
     assert experiment.from_dict(made.to_dict()) == made
 
@@ -254,6 +266,9 @@ def test_mistakes_are_told_in_one_line(keys, words):
     ("robustness", "words"),
     [
         ({"attacks": "fgsm"}, "must hold sizes"),
+        ({"attacks": {"fgsm": -1}}, "attacks: -1 must be a positive number"),
+        ({"attacks": {"fgsm": 0.1}, "epsilons": [0.1]}, "Leave epsilons out"),
+        ({"attacks": {}}, "must hold sizes"),
         ({"epsilons": [-1]}, "epsilons: -1 must be a positive number"),
         ({"epsilons": [0.1], "atacks": "fgsm"}, "Did you mean 'attacks'"),
         ({"epsilons": [0.1], "data_range": 1}, "must be two numbers"),

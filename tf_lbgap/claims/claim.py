@@ -172,8 +172,9 @@ def _verdict(claim, taken, evidence, note, p_value):
         seen = f"{'No seed' if not values else 'A single seed'} to judge by. {left_out.capitalize()}".strip()
         return Verdict(claim, "INCONCLUSIVE", seen, values=values, seeds=tuple(taken.seeds), note=note)
     reach = float(scipy.stats.t.ppf(1 - LEVEL / 2, evidence.degrees)) * evidence.error
-    estimate = statistic.outward(evidence.mean)
-    interval = statistic.outward(evidence.mean - reach), statistic.outward(evidence.mean + reach)
+    mean = 0.0 if abs(evidence.mean) < 1e-9 * reach else evidence.mean  # of differences that cancel: rounding
+    estimate = statistic.outward(mean)
+    interval = statistic.outward(mean - reach), statistic.outward(mean + reach)
     decided = p_value < LEVEL
     verdict = "INCONCLUSIVE" if not decided else "PASS" if evidence.holds else "FAIL"
     if taken.missing and verdict == "PASS":

@@ -9,8 +9,6 @@ import functools
 import math
 import numbers
 
-import keras
-
 from tf_lbgap import batch_normalization, callbacks, data, schedules, training
 from tf_lbgap.aside import check_room
 from tf_lbgap.callbacks.described import described
@@ -212,7 +210,7 @@ class Arm:
         result += self._own_callbacks
         if folder is not None:
             result.append(callbacks.RunSummary(folder, batches, measured=self._measured))
-            result.append(keras.callbacks.TensorBoard(folder, write_graph=False, update_freq="epoch"))
+            result.append(arm_callbacks.TensorBoard(folder))
         if progress is not None:
             result.append(arm_callbacks.Progress(batches, self._fraction, stop, progress))
         if self._checkpoints is not None:
@@ -289,7 +287,8 @@ class Arm:
     def _stop(self, batches, split):
         if self.equal == "loss":
             sample = first_examples(split.x_train, split.y_train, self.measure.check_examples)
-            return callbacks.TargetLoss(batches, self.config["target_loss"], lambda: self._clean_loss(sample))
+            target, every = self.config["target_loss"], self.measure.check_every
+            return callbacks.TargetLoss(batches, target, lambda: self._clean_loss(sample), every=every)
         if self.equal == "updates":
             return arm_callbacks.StopAfterUpdates(self.config["updates"])
         if self.equal == "seconds":

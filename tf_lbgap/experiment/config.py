@@ -100,10 +100,11 @@ class Measure:
     """What is measured, and on how much data."""
 
     check_examples: int = 1000  # of the training set, for the loss that stops an arm; 0: all
+    check_every: float = 1 / 12  # epochs between looks at that loss; `callbacks.TargetLoss`
     top_eigenvalue_examples: int = 1000  # of the training set, for the Hessian; 0: it is not measured
     validation_examples: int = 1000  # of the test set, for the curve of each epoch; 0: no curve
     tolerance: float = 1e-3  # relative residual of an eigenvalue
-    epsilon: float = 1e-3  # of `sharpness`, Keskar et al.'s Metric 2.1, on the same examples as the Hessian
+    epsilon: float = 1e-3  # of `sharpness`, Keskar et al.'s Metric 2.1, on the examples of the Hessian; 0: it is not measured
     monitor: dict | None = None  # of `callbacks.CurvatureMonitor`, while training, on the same examples
     robustness: dict | None = None  # arguments of `attacks.accuracy_under_attack`, on test examples
     test_examples: bool = False  # whether to keep loss and correctness of each test example
@@ -318,7 +319,9 @@ def _measure(content):
     check_keys(content, known, "measure")
     content = dict(content)
     for key, value in content.items():
-        if key in ("tolerance", "epsilon"):
+        if key == "epsilon" and value == 0:
+            continue
+        if key in ("tolerance", "epsilon", "check_every"):
             content[key] = positive(value, f"measure: {key}")
         elif key == "monitor":
             content[key] = _monitor(value)

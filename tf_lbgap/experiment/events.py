@@ -33,8 +33,9 @@ def write_results(writer, update, result, measured, *, eigenvalue=True):
     scalars = {
         "top_eigenvalue": (value if converged else math.nan, EIGENVALUE_UNIT),
         "top_eigenvalue_residual": (residual, EIGENVALUE_UNIT),
-        "epsilon_sharpness": (result["sharpness"], "%"),
     }
+    if "sharpness" in result:
+        scalars["epsilon_sharpness"] = result["sharpness"], "%"
     for name, (number, unit) in scalars.items():
         writer.scalar(f"sharpness/{name}", number, update, unit=unit, measured=measured)
     if eigenvalue:

@@ -60,7 +60,7 @@ class FullBatchArm(Arm):
                 result.append(arm_callbacks.Validation(lambda: self._validate(split)))
             for part in ("train", "validation"):  # events of an attempt that was interrupted
                 shutil.rmtree(folder / part, ignore_errors=True)
-            result.append(keras.callbacks.TensorBoard(folder, write_graph=False, update_freq="epoch"))
+            result.append(arm_callbacks.TensorBoard(folder))
         result += self._own_callbacks
         if progress is not None:
             result.append(Told(self.config, self.equal, progress))

@@ -68,13 +68,13 @@ class Judge:
         """Accuracy of the model on examples that were attacked, by attack and size."""
         settings = self._measure.robustness
         row = {}
-        for attack in settings["attacks"]:
+        for attack, epsilons in settings["attacks"].items():
             found = attacks.accuracy_under_attack(
                 self._model,
                 self._loss,
                 *sample,
                 attack=attack,
-                epsilons=settings["epsilons"],
+                epsilons=epsilons,
                 data_range=settings["data_range"],
                 seed=seed,
             )
@@ -83,11 +83,12 @@ class Judge:
         return row
 
     def _sharpness(self, sample):
+        tolerance, epsilon = self._measure.tolerance, self._measure.epsilon
         nothing = {
             "top_eigenvalue": math.nan,
             "top_eigenvalue_residual": math.nan,
             "top_eigenvalue_converged": False,
-            "sharpness": math.nan,
+            **({"sharpness": math.nan} if epsilon else {}),
         }
         if not np.isfinite([np.sum(v.numpy()) for v in self._model.trainable_variables]).all():
             return nothing
@@ -95,10 +96,11 @@ class Judge:
             self._subject = sharpness.Subject(self._model, self._loss, sample)
         else:
             self._subject.batches = sample
-        tolerance, epsilon = self._measure.tolerance, self._measure.epsilon
         try:
             pairs = curvature.top_eigenpairs(self._subject.hessian, 1, tolerance=tolerance, seed=0)
-            rise = sharpness.epsilon_sharpness(self._subject, epsilon=epsilon)
+            rise = (
+                {"sharpness": sharpness.epsilon_sharpness(self._subject, epsilon=epsilon)} if epsilon else {}
+            )
         except ValueError:  # diverged: the weights are finite, and the loss is not
             if math.isfinite(self._evaluation(*sample)[0]):
                 raise
@@ -107,5 +109,5 @@ class Judge:
             "top_eigenvalue": float(pairs.values[0]),
             "top_eigenvalue_residual": float(pairs.residuals[0]),
             "top_eigenvalue_converged": bool(pairs.converged[0]),
-            "sharpness": rise,
+            **rise,
         }

@@ -57,22 +57,33 @@ def full_batch(arm, own, equal, where):
 
 
 def robustness(content):
-    """Return the arguments of `attacks.accuracy_under_attack`, checked."""
+    """Return the arguments of `attacks.accuracy_under_attack`, checked, with `attacks` as {name: its sizes}."""
     if content is None:
         return None
     where = "measure: robustness"
-    if not isinstance(content, dict) or not content.get("epsilons"):
+    own_sizes = isinstance(content, dict) and isinstance(content.get("attacks"), dict)
+    if not isinstance(content, dict) or not content.get("attacks" if own_sizes else "epsilons"):
         raise ConfigError(
             f"{where}: {content!r} must hold sizes, such as  robustness: {{attacks: [fgsm], epsilons: [0.05]}}."
         )
     check_keys(content, ("attacks", "epsilons", "examples", "data_range"), where)
     content = {"attacks": ["fgsm"], "examples": 1000, "data_range": None} | content
-    for key in ("attacks", "epsilons"):
-        if not isinstance(content[key], list):
-            content[key] = [content[key]]
-    content["epsilons"] = [positive(epsilon, f"{where}: epsilons") for epsilon in content["epsilons"]]
+    if own_sizes and "epsilons" in content:
+        raise ConfigError(f"{where}: attacks already holds the size of each. Leave epsilons out.")
+    shared = content.pop("epsilons", None)
+    sizes = content["attacks"] if own_sizes else dict.fromkeys(_listed(content["attacks"]), shared)
+    content["attacks"] = {
+        attack: [
+            positive(size, f"{where}: {'attacks' if own_sizes else 'epsilons'}") for size in _listed(own)
+        ]
+        for attack, own in sizes.items()
+    }
     content["examples"] = whole(content["examples"], f"{where}: examples")
     bounds = content["data_range"]
     if bounds is not None and (not isinstance(bounds, list) or len(bounds) != 2):
         raise ConfigError(f"{where}: data_range: {bounds!r} must be two numbers, such as [0, 1].")
     return content
+
+
+def _listed(value):
+    return value if isinstance(value, list) else [value]

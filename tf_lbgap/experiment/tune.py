@@ -8,6 +8,7 @@ References:
     Shallue et al., "Measuring the effects of data parallelism on neural network training", 2019.
 """
 
+import dataclasses
 import math
 import statistics
 
@@ -31,6 +32,8 @@ class TunedArm:
         self._schedule = config["learning_rate"]
         self._rates = sorted(config["learning_rates"])
         self._arm = Arm(dict(config), "epochs", measure)
+        unmeasured = dataclasses.replace(measure, top_eigenvalue_examples=0, monitor=None, robustness=None)
+        self._trial = Arm(self._arm.config, "epochs", unmeasured)
         self._best = None
 
     def run(self, seed, *, folder=None, progress=None, checkpoints=None):
@@ -48,7 +51,7 @@ class TunedArm:
         for i, rate in enumerate(self._rates):
             tell(i / len(self._rates), f"tuning: learning rate {rate:g}")
             self._use(rate)
-            rows = [self._arm.run(seed, split=split) for seed, split in splits.items()]
+            rows = [self._trial.run(seed, split=split) for seed, split in splits.items()]
             if all(row["reached"] and math.isfinite(row["test_loss"]) for row in rows):
                 scores[rate] = _score(rows)
         if not scores:
