@@ -16,7 +16,7 @@ import re
 import yaml
 
 from tf_lbgap.experiment import ConfigError
-from tf_lbgap.experiment.files import write_text
+from tf_lbgap.experiment.files import write_json, write_text
 from tf_lbgap.report import drawing, paper_figures
 from tf_lbgap.report import paper_numbers as numbers
 from tf_lbgap.report.latex import latex_table
@@ -77,7 +77,7 @@ _LEAST, _MOST = 600, 860  # pixels of a figure as wide as a page of a paper
 
 
 def write_paper(results, folder):
-    """Write the report of a reproduction: a page, figures, tables and captions.
+    """Write the report of a reproduction: a page, figures, tables and captions; and its `results.json`, whose figures may be newer.
 
     Args:
         results: Content of its `results.json`.
@@ -104,6 +104,7 @@ def write_paper(results, folder):
         for grid in tables:
             written.append(folder / "tables" / f"{_file_name(grid.name)}.tex")
             write_text(written[-1], latex_table(grid, grid.name))
+        write_json(folder / "results.json", results)  # what `gallery` reads
     except OSError as error:
         raise ConfigError(
             f"The report cannot be written: {error.strerror or error}: {error.filename or folder}."
