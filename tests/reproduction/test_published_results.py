@@ -24,6 +24,7 @@ def page_of_results():
 
 def test_each_paper_has_results_at_small_scale_and_other_seeds_are_others():
     assert [results["name"] for results in RESULTS] == NAMES
+    assert [results["name"] for results in OTHERS] == NAMES
     first = {results["name"]: results for results in RESULTS}
     for results in RESULTS + OTHERS:
         assert results["scale"] == "small" and results["complete"]
@@ -73,3 +74,20 @@ def test_the_opening_of_the_readme_has_the_headline_figure_and_the_verdicts_of_t
     told = [line for line in opening.splitlines() if line.startswith("| [")]
     of_readme = [re.sub(r"docs/gallery\.md", "", line) for line in told]
     assert of_readme == [row for row in rows[: len(NAMES)]]
+
+
+def test_the_opening_of_the_readme_counts_the_verdicts_of_the_results():
+    opening = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Two commands")[0]
+    verdicts = [claim["verdict"] for results in RESULTS for claim in results["claims"]]
+    num = {verdict: verdicts.count(verdict) for verdict in ("PASS", "FAIL", "INCONCLUSIVE")}
+    told = f"Of {sum(num.values())} claims {num['PASS']} PASS, {num['FAIL']} FAIL and {num['INCONCLUSIVE']} are INCONCLUSIVE"
+    assert told in opening
+    here, there = ({key: v for r in all_of for key, v in verdicts_of(r)} for all_of in (RESULTS, OTHERS))
+    same = sum(here[key] == there[key] for key in here if "NOT RUN" not in (here[key], there[key]))
+    assert f"with other seeds {same} have the same verdict" in opening
+    assert not [key for key in here if {here[key], there[key]} == {"PASS", "FAIL"}]
+
+
+def verdicts_of(results):
+    for claim in results["claims"]:
+        yield (results["name"], claim["name"], claim["rule"]), claim["verdict"]
