@@ -14,7 +14,7 @@ from slow import slow
 from tiny_runs import DIGITS, ONE_ARM, TINY, Listener, read_json, run, timeless, trained, users, written
 
 import tf_lbgap as lb
-from tf_lbgap import experiment
+from tf_lbgap import curvature, experiment
 from tf_lbgap.experiment import ConfigError, RunFailed, calls
 from tf_lbgap.experiment.arm import Arm
 
@@ -213,6 +213,15 @@ def test_a_seed_gives_the_same_row_whichever_seeds_ran_before(model):
 
     assert first == third != second
     assert timeless([Arm(made.arms["small"], made.equal, made.measure).run(0)]) == second
+
+
+def test_tuning_measures_no_curvature_and_the_row_has_it(monkeypatch):
+    measured = []
+    top = curvature.top_eigenpairs
+    monkeypatch.setattr(curvature, "top_eigenpairs", lambda *a, **k: measured.append(1) or top(*a, **k))
+    content = {**ONE_ARM, "equal": "tuned", "learning_rates": [0.1, 0.01], "seeds": 1}
+    (row,) = run({**content, "measure": {"top_eigenvalue_examples": 20, "epsilon": 0}})
+    assert len(measured) == 1 and row["top_eigenvalue"] > 0
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Captions, the page and the gallery of reproductions: nothing is hidden, and nothing is markup."""
 
+import json
 import math
 import os
 import re
@@ -54,6 +55,9 @@ def test_the_page_shows_all_and_files_lie_beside_it(tmp_path):
     found = results()
     written = write_paper(found, tmp_path)
     assert written[0] == tmp_path / "report.html" and all(path.is_file() for path in written)
+    assert (
+        json.loads((tmp_path / "results.json").read_text())["figures"] == found["figures"]
+    )  # what the gallery draws
     page = written[0].read_text()
     addresses = set(re.findall(r"https?://[^\s\"'<)]+", page))
     assert addresses == {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}  # names, not places

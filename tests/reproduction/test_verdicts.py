@@ -45,6 +45,14 @@ def test_the_interval_and_p_value_are_those_of_a_paired_t_test():
     )
 
 
+def test_differences_that_cancel_are_seen_as_nothing_and_not_as_rounding():
+    small = [0.1, 0.2, 0.3]
+    large = [0.1 + 0.7, 0.2 - 0.4, 0.3 - 0.3]
+    assert np.subtract(large, small).mean() != 0
+    found = verdict(claim(low=0.0), rows(small=small, large=large))
+    assert found.estimate == 0 and ": 0 (" in found.seen and found.interval[0] == -found.interval[1]
+
+
 @pytest.mark.parametrize(
     ("bounds", "expected"),
     [
