@@ -166,6 +166,7 @@ def test_hyperband_counts_epochs_which_are_examples():
         ({"objective": "test_accuracy"}, "objective: 'test_accuracy' is none of validation_accuracy"),
         ({"objective": "updates"}, "needs equal: loss and target_loss"),
         ({"objective": "sharpness", "measure": {"top_eigenvalue_examples": 0}}, "top_eigenvalue_examples above 0"),
+        ({"objective": "sharpness", "measure": {"epsilon": 0}}, "needs measure: epsilon above 0"),
         ({"equal": "tuned", "learning_rates": [0.1, 0.2]}, "equal: tuned"),
         ({"data": {"call": "data.datasets.digits", "num_train": {"choice": [100, 200]}}}, "data: cannot vary"),
         ({"data": {"choice": [{"call": "data.datasets.digits"}, {"call": "a:b"}]}}, "data"),

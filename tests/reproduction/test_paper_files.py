@@ -156,13 +156,18 @@ def test_every_call_of_a_papers_file_can_be_made_at_every_scale(path):
 
 
 def test_only_code_that_trains_measures_or_judges_changes_the_digest(tmp_path):
-    def digest(**files):
+    (tmp_path / "reproduction").mkdir()
+
+    def digest(files):
         for name, text in files.items():
             (tmp_path / f"{name}.py").write_text(text)
         code_digest.cache_clear()
         return code_digest(tmp_path)
 
-    first = digest(claims='"""What."""\nx = 1\n', cli="x = 1\n")
-    assert digest(claims='"""Other."""\n\n# because\nx = (1)\n') == first
-    assert digest(cli="x = 2\n") == first
-    assert digest(claims="x = 2\n") != first
+    first = digest(
+        {"claims": '"""What."""\nx = 1\n', "cli": "x = 1\n", "reproduction/running": "x = 1\n"},
+    )
+    assert digest({"claims": '"""Other."""\n\n# because\nx = (1)\n'}) == first
+    assert digest({"cli": "x = 2\n", "reproduction/sabotage": "x = 1\n"}) == first
+    assert digest({"reproduction/running": "x = 2\n"}) != first
+    assert digest({"reproduction/running": "x = 1\n", "claims": "x = 2\n"}) != first

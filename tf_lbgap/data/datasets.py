@@ -5,21 +5,17 @@
 A seed redraws the training examples: where the split is fixed, seeds repeat the same lucky or
 unlucky one, and the error bars of an experiment come out too small.
 
-TensorFlow Datasets is imported inside the functions that need it (0.5 s, and TensorFlow's seconds
-once data is read), so that `digits` costs neither.
+TensorFlow Datasets is imported inside the functions that need it, so that `digits` does not cost its 0.5 s.
 """
 
 import dataclasses
-import difflib
 import functools
 import numbers
 import os
-import pathlib
-import socket
-import urllib.parse
-import urllib.request
 
 import numpy as np
+
+from tf_lbgap.data import builders
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -125,11 +121,11 @@ def from_tfds(name, *, num_train=None, seed=0, data_dir=None, train="train", tes
             integer labels, or does not fit in memory, or `num_train` is out of range.
         RuntimeError: If it could not be downloaded or prepared.
     """
-    builder = _builder(name, data_dir)
-    _check_features(builder, name)
+    builder = builders.named(name, data_dir)
+    builders.check_features(builder, name)
     if not builder.is_prepared():
-        _check_splits(builder, name, train, test)
-        _prepare(builder, name)
+        builders.check_splits(builder, name, train, test)
+        builders.prepare(builder, name)
     return _load(builder, name, num_train, seed, train, test)
 
 
@@ -158,8 +154,8 @@ def synthetic(name, *, num_train=1000, num_test=100, seed=0):
     for argument, count in {"num_train": num_train, "num_test": num_test}.items():
         if not _is_count(count):
             raise ValueError(f"{argument}={count!r} must be a whole number, 1 or more.")
-    builder = _builder(name, None)
-    _check_features(builder, name)
+    builder = builders.named(name, None)
+    builders.check_features(builder, name)
     x, y = (builder.info.features[key] for key in builder.info.supervised_keys)
     num_classes = getattr(y, "num_classes", None)
     if num_classes is None:
@@ -190,12 +186,12 @@ def supervised_split(name, *, split="train", data_dir=None, scale=True):
     """
     import tensorflow as tf
 
-    builder = _builder(name, data_dir)
-    _check_features(builder, name)
+    builder = builders.named(name, data_dir)
+    builders.check_features(builder, name)
     if not builder.is_prepared():
-        _check_splits(builder, name, split)
-        _prepare(builder, name)
-    _check_splits(builder, name, split)
+        builders.check_splits(builder, name, split)
+        builders.prepare(builder, name)
+    builders.check_splits(builder, name, split)
     dataset = builder.as_dataset(split=split, as_supervised=True, shuffle_files=False)
     if scale and dataset.element_spec[0].dtype == tf.uint8:
         dataset = dataset.map(
@@ -204,102 +200,8 @@ def supervised_split(name, *, split="train", data_dir=None, scale=True):
     return dataset, builder.info.splits[split].num_examples
 
 
-def _builder(name, data_dir):
-    import tensorflow_datasets as tfds
-
-    if name == "fashion_mnist":
-        from tf_lbgap.data.fashion_mnist import FashionMnistIdx
-
-        try:
-            return FashionMnistIdx(data_dir=data_dir)
-        except FileNotFoundError:
-            pass  # not a Debian system: TFDS' own data set, by download
-    try:
-        return tfds.builder(name, data_dir=data_dir)
-    except tfds.core.DatasetNotFoundError as error:
-        known = tfds.list_builders(with_community_datasets=False)
-        near = difflib.get_close_matches(str(name).split("/")[0].split(":")[0], known, n=3)
-        raise ValueError(
-            f"TFDS knows no data set {name!r}. "
-            + (f"Did you mean {' or '.join(map(repr, near))}? " if near else "")
-            + f"tfds.list_builders() lists all {len(known)}."
-        ) from error
-
-
-def _check_features(builder, name):
-    """Before a download: a pair of (array of known shape, integer label), or an error."""
-    keys, features = builder.info.supervised_keys, builder.info.features
-    if not (isinstance(keys, tuple) and len(keys) == 2 and all(isinstance(key, str) for key in keys)):
-        raise ValueError(
-            f"TFDS declares no (input, label) pair for {name!r}: its supervised_keys are {keys!r}. "
-            f"Load it with tfds.load and pass arrays to Batches(x, y, ...)."
-        )
-    x, y = (features[key] for key in keys)
-    for key, feature, wanted, fits in (
-        (keys[0], x, "numbers of one fixed shape", lambda kind, shape: kind in "uifb" and None not in shape),
-        (keys[1], y, "one integer", lambda kind, shape: kind in "ui" and shape == ()),
-    ):
-        if isinstance(feature.shape, dict) or not fits(np.dtype(feature.np_dtype).kind, feature.shape):
-            raise ValueError(
-                f"{key!r} of {name!r} is {feature!r}, but from_tfds needs {wanted} per example. "
-                f"Load it with tfds.load, bring it to that form, and pass arrays to Batches(x, y, ...)."
-            )
-
-
-def _check_splits(builder, name, *splits):
-    for split in splits if builder.info.splits else ():  # some are known only once prepared
-        try:
-            empty = builder.info.splits[split].num_examples == 0
-        except (KeyError, ValueError) as error:
-            raise ValueError(
-                f"{name!r} has no split {split!r}; it has {', '.join(map(repr, builder.info.splits))}. "
-                f"Pass one of them as train= and another as test=, or slices such as "
-                f"train='train[:80%]', test='train[80%:]'."
-            ) from error
-        if empty:
-            raise ValueError(f"The split {split!r} of {name!r} is empty. Widen the slice.")
-
-
-def _prepare(builder, name):
-    host = _unreachable_host(builder)
-    advice = (
-        "With a network, call again. Without one, copy a data_dir in which TFDS prepared it elsewhere and "
-        "pass data_dir=, or use digits() or fashion_mnist(), which need no download."
-    )
-    if host:
-        raise RuntimeError(
-            f"{name!r} is not in {builder.data_dir}, and its host {host} is not found. {advice}"
-        )
-    try:
-        builder.download_and_prepare()
-    except Exception as error:
-        reason = (str(error).strip() or "no message").splitlines()[0]
-        raise RuntimeError(
-            f"TFDS could not prepare {name!r} in {builder.data_dir}: {type(error).__name__}: {reason}. {advice}"
-        ) from error
-
-
-def _unreachable_host(builder):
-    """The host of the first download if its name has no address, else None.
-
-    Offline, TFDS retries each file ten times, minutes of warnings, before it raises. Asking for the
-    address fails at once. Behind a proxy, or with files downloaded already, TFDS may do without.
-    """
-    downloads = pathlib.Path(builder.data_dir_root) / "downloads"
-    done = any(path.is_file() and ".tmp." not in path.name for path in downloads.rglob("*"))
-    if urllib.request.getproxies() or done:
-        return None
-    hosts = [urllib.parse.urlsplit(url).hostname for url in builder.url_infos or ()]
-    for host in filter(None, hosts[:1]):
-        try:
-            socket.getaddrinfo(host, 443)
-        except OSError:
-            return host
-    return None
-
-
 def _load(builder, name, num_train, seed, train, test):
-    _check_splits(builder, name, train, test)
+    builders.check_splits(builder, name, train, test)
     total = builder.info.splits[train].num_examples
     chosen = None
     if num_train is not None:

@@ -83,31 +83,36 @@ class Judge:
         return row
 
     def _sharpness(self, sample):
-        tolerance, epsilon = self._measure.tolerance, self._measure.epsilon
-        nothing = {
-            "top_eigenvalue": math.nan,
-            "top_eigenvalue_residual": math.nan,
-            "top_eigenvalue_converged": False,
-            **({"sharpness": math.nan} if epsilon else {}),
-        }
+        """The top eigenvalue and, where an epsilon is given, ε-sharpness; NaN of a model that diverged."""
         if not np.isfinite([np.sum(v.numpy()) for v in self._model.trainable_variables]).all():
-            return nothing
+            return self._of_a_diverged_model()
         if self._subject is None:
             self._subject = sharpness.Subject(self._model, self._loss, sample)
         else:
             self._subject.batches = sample
         try:
-            pairs = curvature.top_eigenpairs(self._subject.hessian, 1, tolerance=tolerance, seed=0)
-            rise = (
-                {"sharpness": sharpness.epsilon_sharpness(self._subject, epsilon=epsilon)} if epsilon else {}
-            )
+            return self._of_the_subject()
         except ValueError:  # diverged: the weights are finite, and the loss is not
             if math.isfinite(self._evaluation(*sample)[0]):
                 raise
-            return nothing
-        return {
+            return self._of_a_diverged_model()
+
+    def _of_the_subject(self):
+        tolerance, epsilon = self._measure.tolerance, self._measure.epsilon
+        pairs = curvature.top_eigenpairs(self._subject.hessian, 1, tolerance=tolerance, seed=0)
+        row = {
             "top_eigenvalue": float(pairs.values[0]),
             "top_eigenvalue_residual": float(pairs.residuals[0]),
             "top_eigenvalue_converged": bool(pairs.converged[0]),
-            **rise,
         }
+        if epsilon:
+            row["sharpness"] = sharpness.epsilon_sharpness(self._subject, epsilon=epsilon)
+        return row
+
+    def _of_a_diverged_model(self):
+        row = {
+            "top_eigenvalue": math.nan,
+            "top_eigenvalue_residual": math.nan,
+            "top_eigenvalue_converged": False,
+        }
+        return row | ({"sharpness": math.nan} if self._measure.epsilon else {})

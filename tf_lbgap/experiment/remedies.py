@@ -61,28 +61,38 @@ def robustness(content):
     if content is None:
         return None
     where = "measure: robustness"
-    own_sizes = isinstance(content, dict) and isinstance(content.get("attacks"), dict)
-    if not isinstance(content, dict) or not content.get("attacks" if own_sizes else "epsilons"):
-        raise ConfigError(
-            f"{where}: {content!r} must hold sizes, such as  robustness: {{attacks: [fgsm], epsilons: [0.05]}}."
-        )
+    if not isinstance(content, dict):
+        raise _no_sizes(content, where)
     check_keys(content, ("attacks", "epsilons", "examples", "data_range"), where)
-    content = {"attacks": ["fgsm"], "examples": 1000, "data_range": None} | content
-    if own_sizes and "epsilons" in content:
-        raise ConfigError(f"{where}: attacks already holds the size of each. Leave epsilons out.")
-    shared = content.pop("epsilons", None)
-    sizes = content["attacks"] if own_sizes else dict.fromkeys(_listed(content["attacks"]), shared)
-    content["attacks"] = {
-        attack: [
-            positive(size, f"{where}: {'attacks' if own_sizes else 'epsilons'}") for size in _listed(own)
-        ]
-        for attack, own in sizes.items()
-    }
-    content["examples"] = whole(content["examples"], f"{where}: examples")
-    bounds = content["data_range"]
+    settings = {"examples": 1000, "data_range": None} | content
+    shared = settings.pop("epsilons", None)
+    settings["attacks"] = _sizes(settings.get("attacks", "fgsm"), shared, content, where)
+    settings["examples"] = whole(settings["examples"], f"{where}: examples")
+    bounds = settings["data_range"]
     if bounds is not None and (not isinstance(bounds, list) or len(bounds) != 2):
         raise ConfigError(f"{where}: data_range: {bounds!r} must be two numbers, such as [0, 1].")
-    return content
+    return settings
+
+
+def _sizes(names, shared, content, where):
+    """Return {attack: its sizes}, from that, or from names and the sizes that they share."""
+    sized = isinstance(names, dict)
+    if sized and shared is not None:
+        raise ConfigError(f"{where}: attacks already holds the size of each. Leave epsilons out.")
+    for name in names if sized else _listed(names):
+        if not isinstance(name, str):
+            raise ConfigError(f"{where}: attacks: {name!r} must be the name of an attack, such as fgsm.")
+    sizes = names if sized else dict.fromkeys(_listed(names), shared)
+    if not sizes or any(own is None or own == [] for own in sizes.values()):
+        raise _no_sizes(content, where)
+    key = f"{where}: {'attacks' if sized else 'epsilons'}"
+    return {name: [positive(size, key) for size in _listed(own)] for name, own in sizes.items()}
+
+
+def _no_sizes(content, where):
+    return ConfigError(
+        f"{where}: {content!r} must hold sizes, such as  robustness: {{attacks: [fgsm], epsilons: [0.05]}}."
+    )
 
 
 def _listed(value):

@@ -97,6 +97,10 @@ def _check_objective(search):
     measure = search.content.get("measure") or {}
     if search.objective in MEASURED and measure.get("top_eigenvalue_examples") == 0:
         raise ConfigError(f"objective: {search.objective}: needs measure: top_eigenvalue_examples above 0.")
+    if search.objective == "sharpness" and measure.get("epsilon") == 0:
+        raise ConfigError(
+            "objective: sharpness: needs measure: epsilon above 0, or left out for Keskar et al.'s 1e-3."
+        )
 
 
 def _check_trials(search):
