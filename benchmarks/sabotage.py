@@ -3,9 +3,9 @@
 python benchmarks/sabotage.py                     # all papers of configs/, small scale; half an hour on two cores
 python benchmarks/sabotage.py smith2018 --kinds rate
 
-The rate of the tested arm times ten; the two arms exchanged; random labels (two seeds are enough there, for what did not learn
-is no result). Arms that are the same, or no worse than each other, are so after an exchange, too: a claim whose bounds hold "no difference"
-may PASS again.
+The rate of the tested arm times ten; the two arms exchanged; the tested arm without what is prescribed for it; random labels (two seeds
+are enough there, for what did not learn is no result). Arms that are the same, or no worse than each other, are so after an exchange, too:
+a claim whose bounds hold "no difference" may PASS again.
 """
 
 import argparse

@@ -146,7 +146,7 @@ def arm_settings(paper, arm):
 
 def test_sabotage_changes_what_it_says_and_nothing_else():
     plain = papers.from_dict(TINY, "tiny").experiments["minima-loss"].arms
-    made = {kind: papers.from_dict(sabotaged(TINY, kind), kind) for kind in KINDS}
+    made = {kind: papers.from_dict(sabotaged(TINY, kind), kind) for kind in KINDS if kind != "bare"}
     for paper in made.values():
         assert list(paper.experiments) == ["minima-loss"]
         assert [claim.claim.name for claim in paper.claims if not claim.not_run] == ["sharper"]
@@ -187,6 +187,21 @@ def test_the_rate_is_raised_wherever_it_stands(own, expected):
     assert arm["learning_rates"] == [0.1, 0.5]
 
 
+def test_an_arm_laid_bare_keeps_its_batch_size_and_loses_what_was_prescribed_for_it():
+    small = {"batch_size": 10, "learning_rate": 0.1}
+    large = {"batch_size": 25, "learning_rate": 0.25, "ghost_batch_size": 5}
+    content = {
+        **TINY,
+        "experiments": {**TINY["experiments"], "minima": {"arms": {"small": small, "large": large}}},
+    }
+    made = papers.from_dict(sabotaged(content, "bare"), "tiny")
+    arm = arm_settings(made, "large")
+    assert (arm["batch_size"], arm["learning_rate"], arm["ghost_batch_size"]) == (25, 0.1, None)
+    assert arm_settings(made, "small")["batch_size"] == 10
+    with pytest.raises(ConfigError, match="prescribes nothing but batch sizes"):
+        sabotaged(TINY, "bare")
+
+
 def test_what_cannot_be_sabotaged_is_refused():
     with pytest.raises(ConfigError, match=r"'rat' is no way to break a paper. Did you mean 'rate'"):
         sabotaged(TINY, "rat")
@@ -197,6 +212,8 @@ def test_what_cannot_be_sabotaged_is_refused():
     content = {**TINY, "claims": {"sharper": lone}}
     with pytest.raises(ConfigError, match="compares no two arms"):
         sabotaged(content, "swapped")
+    with pytest.raises(ConfigError, match="compares no two arms"):
+        sabotaged(content, "bare")
     arms = papers.from_dict(sabotaged(content, "rate"), "tiny").experiments["minima-loss"].arms
     assert [arm["optimizer"]["learning_rate"] for arm in arms.values()] == pytest.approx([1.0, 1.0])
 

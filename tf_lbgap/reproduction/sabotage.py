@@ -2,6 +2,7 @@
 
 - `rate`: the arm that the primary claim is about trains at ten times its learning rate (all arms do, where the claim names none);
 - `swapped`: that arm and the one it is compared with exchange their settings. Arms that are the same, or no worse than each other, stay so;
+- `bare`: that arm keeps its batch sizes and takes all else from the one it is compared with, so that what the paper prescribes is missing;
 - `labels`: training labels are drawn at random.
 """
 
@@ -11,7 +12,7 @@ from tf_lbgap.experiment.calls import ConfigError, is_call, nearest
 from tf_lbgap.experiment.config import DEFAULTS, EQUAL
 from tf_lbgap.reproduction.paper import NOT_RUN, laid_over
 
-KINDS = ("rate", "swapped", "labels")
+KINDS = ("rate", "swapped", "bare", "labels")
 SHUFFLED = "data.corruption.noisy_labels"
 
 
@@ -24,7 +25,7 @@ def sabotaged(content, kind, factor=10):
         factor: Of the learning rate, where the kind is `rate`.
 
     Raises:
-        ConfigError: If the kind is unknown, or the primary claim names no two arms to exchange.
+        ConfigError: If the kind is unknown, or the primary claim names no two arms, or nothing but batch sizes is different in them.
     """
     if kind not in KINDS:
         raise ConfigError(f"{kind!r} is no way to break a paper. {nearest(kind, KINDS)}")
@@ -37,10 +38,13 @@ def sabotaged(content, kind, factor=10):
             if "data" in settings or settings is content:
                 data = settings.get("data", DEFAULTS["data"])
                 settings["data"] = {"call": SHUFFLED, "data": data, "fraction": 1}
-    elif kind == "swapped":
+    elif kind in ("swapped", "bare"):
         if tested not in arms or other not in arms:
             raise ConfigError(f"{content['primary']}: compares no two arms, so none can be exchanged.")
-        arms[tested], arms[other] = arms[other], arms[tested]
+        if kind == "swapped":
+            arms[tested], arms[other] = arms[other], arms[tested]
+        else:
+            arms[tested] = _bare(arms[tested], arms[other], content["primary"])
     else:
         for name in [tested] if tested in arms else arms:
             arms[name] |= _hastened({**DEFAULTS, **content, **own, **arms[name]}, factor)
@@ -63,6 +67,14 @@ def _primary_only(content):
         "studies": studies,
         "claims": {name: claim},
     }
+
+
+def _bare(tested, other, claim):
+    """Return an arm of the batch sizes of the first and all other settings of the second."""
+    bare = {**other, "batch_size": tested["batch_size"]}
+    if bare == tested:
+        raise ConfigError(f"{claim}: prescribes nothing but batch sizes, so nothing can be left out.")
+    return bare
 
 
 def _hastened(settings, factor):
