@@ -1,6 +1,7 @@
 """Runs papers again, and prints how many of the numbers in docs/results are other than before: the last line counts them.
 
 python benchmarks/rerun.py smith2018 hoffer2017 jastrzebski2017
+python benchmarks/rerun.py smith2018 --output runs/again    # what is finished there is compared only
 
 Times differ, and with them all that the rule `seconds` gives; these are left out. Verdicts are compared, too, but for those of times.
 """
@@ -19,6 +20,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("papers", nargs="+", metavar="NAME")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--output", metavar="DIR", help="where they run; by default a temporary folder")
     options = parser.parse_args()
     kept = {name: read_json(f"docs/results/{name}.json") for name in options.papers}
     for name in [name for name, content in kept.items() if content is None]:
@@ -26,8 +28,9 @@ def main():
             f"docs/results/{name}.json is not there: run lbgap reproduce {name} and lbgap gallery, in the project's folder"
         )
     total = 0
-    with tempfile.TemporaryDirectory() as folder:
-        papers = [reproduction.load(name, output=f"{folder}/{name}") for name in options.papers]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.output or temporary
+        papers = [reproduction.load(name, output=f"{folder}/{name}-small") for name in options.papers]
         for paper, results in reproduction.reproduce(papers, jobs=options.jobs):
             before = dict(numbers_of(kept[paper.name]))
             now = dict(numbers_of(rounded(results)))

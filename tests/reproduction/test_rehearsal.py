@@ -187,6 +187,18 @@ def test_the_rate_is_raised_wherever_it_stands(own, expected):
     assert arm["learning_rates"] == [0.1, 0.5]
 
 
+def test_what_a_study_of_the_claim_measures_is_sabotaged_with_it():
+    claim = {**TINY["claims"]["sharper"], "in": ["minima", "between"]}
+    between = {**TINY["studies"]["between"], "in": "sweep", "arms": ["a", "b"]}
+    content = {**TINY, "claims": {"sharper": claim}, "studies": {"between": between}}
+    made = {kind: papers.from_dict(sabotaged(content, kind), kind).experiments for kind in ("rate", "labels")}
+    assert set(made["labels"]) == {"minima-loss", "sweep"}
+    shuffled = [arm["data"]["call"] for arm in made["labels"]["sweep"].arms.values()]
+    assert shuffled == ["data.corruption.noisy_labels"] * 2
+    rates = [arm["optimizer"]["learning_rate"] for arm in made["rate"]["sweep"].arms.values()]
+    assert rates == [0.1, 0.1]  # the claim is about an arm of minima
+
+
 def test_an_arm_laid_bare_keeps_its_batch_size_and_loses_what_was_prescribed_for_it():
     small = {"batch_size": 10, "learning_rate": 0.1}
     large = {"batch_size": 25, "learning_rate": 0.25, "ghost_batch_size": 5}

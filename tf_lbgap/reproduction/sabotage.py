@@ -30,43 +30,57 @@ def sabotaged(content, kind, factor=10):
     if kind not in KINDS:
         raise ConfigError(f"{kind!r} is no way to break a paper. {nearest(kind, KINDS)}")
     content = _primary_only(copy.deepcopy(content))
-    ((_, own),) = content["experiments"].items()
-    statistic, arms = content["claims"][content["primary"]]["statistic"], own["arms"]
-    tested, other = statistic.get("arm"), statistic.get("to")
-    if kind == "labels":
-        for settings in (content, own, *arms.values()):
-            if "data" in settings or settings is content:
-                data = settings.get("data", DEFAULTS["data"])
-                settings["data"] = {"call": SHUFFLED, "data": data, "fraction": 1}
-    elif kind in ("swapped", "bare"):
-        if tested not in arms or other not in arms:
-            raise ConfigError(f"{content['primary']}: compares no two arms, so none can be exchanged.")
-        if kind == "swapped":
-            arms[tested], arms[other] = arms[other], arms[tested]
-        else:
-            arms[tested] = _bare(arms[tested], arms[other], content["primary"])
+    experiments, claim = content["experiments"], content["claims"][content["primary"]]
+    arms = experiments[_places(claim)[0]]["arms"]
+    tested, other = claim["statistic"].get("arm"), claim["statistic"].get("to")
+    if kind in ("swapped", "bare") and (tested not in arms or other not in arms):
+        raise ConfigError(f"{content['primary']}: compares no two arms, so none can be exchanged.")
+    if kind == "swapped":
+        arms[tested], arms[other] = arms[other], arms[tested]
+    elif kind == "bare":
+        arms[tested] = _bare(arms[tested], arms[other], content["primary"])
+    elif kind == "rate":
+        for own in experiments.values():
+            for name, arm in own["arms"].items():
+                if name == tested or tested not in arms:
+                    arm |= _hastened({**DEFAULTS, **content, **own, **arm}, factor)
     else:
-        for name in [tested] if tested in arms else arms:
-            arms[name] |= _hastened({**DEFAULTS, **content, **own, **arms[name]}, factor)
+        _shuffle_labels(content)
     return content
 
 
+def _shuffle_labels(content):
+    content.setdefault("data", DEFAULTS["data"])
+    for own in content["experiments"].values():
+        for settings in (own, *own["arms"].values()):
+            if "data" in settings:
+                settings["data"] = {"call": SHUFFLED, "data": settings["data"], "fraction": 1}
+    content["data"] = {"call": SHUFFLED, "data": content["data"], "fraction": 1}
+
+
 def _primary_only(content):
-    """Keep the primary claim and its experiment under the paper's own rule."""
+    """Keep the primary claim under the paper's own rule, with its experiment and those that its studies measure."""
     name, rule = content["primary"], content["rules"]["own"]
-    claim = content["claims"][name]
-    place, *more = [claim["in"]] if isinstance(claim["in"], str) else claim["in"]
-    settings = content["rules"][rule]
-    experiment = laid_over(content["experiments"][place], settings)
+    claim, settings = content["claims"][name], content["rules"][rule]
+    place, *more = _places(claim)
     studies = {key: call for key, call in content.get("studies", {}).items() if key in more}
+    measured = [each for call in studies.values() for each in _places(call)]
     others = dict.fromkeys(EQUAL, f"{NOT_RUN}sabotage is of the paper's own rule")
     return {
         **{key: value for key, value in content.items() if key not in ("figures", "features")},
         "rules": {**others, "own": rule, rule: settings},
-        "experiments": {place: experiment},
+        "experiments": {
+            each: laid_over(own, settings) if each == place else own
+            for each, own in content["experiments"].items()
+            if each in (place, *measured)
+        },
         "studies": studies,
         "claims": {name: claim},
     }
+
+
+def _places(call):
+    return [call["in"]] if isinstance(call["in"], str) else call["in"]
 
 
 def _bare(tested, other, claim):
