@@ -47,6 +47,11 @@ def test_results_are_kept_with_six_digits_and_the_page_is_made_from_what_is_kept
     assert (tmp_path / "docs" / "gallery.md").read_text() == page
 
 
+def test_scales_that_were_not_run_are_named():
+    assert "Scales gpu and full: NOT RUN." in gallery([results()])
+    assert "scale gpu. Scales small and full: NOT RUN." in gallery([results(scale="gpu")])
+
+
 def test_the_command_writes_the_page_and_says_in_a_line_that_there_is_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["gallery"]) == 2

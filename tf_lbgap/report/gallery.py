@@ -28,6 +28,7 @@ from tf_lbgap.report.paper_svg import svg_of
 IMAGES = "images/reproductions"
 """Where images lie, seen from the page."""
 
+SCALES = ("small", "gpu", "full")  # a page is about one of them
 _FEATURES = {"scales": "what scales", "rule": "by which rule", "models": "model", "data": "data", "measures": "measured"}  # fmt: skip
 _SPECIAL = re.compile(r"([\\`*\[\]|$~])|(?<!\w)(_)|(_)(?!\w)")
 
@@ -117,7 +118,7 @@ def _section(results, second):
     parts = [
         f"## {_text(results['name'])}",
         _text(results.get("paper") or ""),
-        f"Seeds {numbers.seeds(seeds_of(results))}, scale {_text(str(results.get('scale') or 'small'))}.",
+        _text(_what_was_run(results)),
         _table([_text(title) for title in grid.columns], rows, numeric=(3, 4)),
         _text(grid.caption),
     ]
@@ -125,6 +126,12 @@ def _section(results, second):
         parts.append(f"![{_text(name)}]({IMAGES}/{_image(results, name)})")
         parts.append(f"{_text(caption_of(results, name))}")
     return [*parts, f"```\n{command_of(results).replace('`', '')}\n```"]
+
+
+def _what_was_run(results):
+    scale = results.get("scale") or "small"
+    others = " and ".join(other for other in SCALES if other != scale)
+    return f"Seeds {numbers.seeds(seeds_of(results))}, scale {scale}. Scales {others}: NOT RUN."
 
 
 def _features(all_results):
