@@ -275,6 +275,20 @@ def test_sharpness_is_left_out_where_no_box_is_given():
     assert eigenvalue["top_eigenvalue"] == both["top_eigenvalue"] and both["sharpness"] > 0
 
 
+def test_a_model_that_diverged_has_the_columns_of_one_that_did_not():
+    optimizer = {"call": "keras.optimizers.SGD", "learning_rate": 1e30}
+    for epsilon in (0, 1e-3):
+        measure = {"top_eigenvalue_examples": 50, "epsilon": epsilon}
+        about = {**ONE_ARM, "measure": measure, "output": f"runs/{epsilon}"}
+        (good,), (diverged,) = (
+            run(about),
+            run({**about, "optimizer": optimizer, "output": f"runs/not_{epsilon}"}),
+        )
+        assert set(diverged) == set(good)
+        assert diverged["top_eigenvalue"] is diverged.get("sharpness") is None
+        assert diverged["top_eigenvalue_converged"] is False
+
+
 def test_equal_loss_is_looked_at_as_often_as_asked():
     arms = {"small": {"batch_size": 10}}  # 10 updates per epoch
     content = {**TINY, "equal": "loss", "target_loss": 2.0, "epochs": 20, "arms": arms, "seeds": 1}

@@ -156,7 +156,8 @@ def test_every_call_of_a_papers_file_can_be_made_at_every_scale(path):
 
 
 def test_only_code_that_trains_measures_or_judges_changes_the_digest(tmp_path):
-    (tmp_path / "reproduction").mkdir()
+    for folder in ("reproduction", "report"):
+        (tmp_path / folder).mkdir()
 
     def digest(files):
         for name, text in files.items():
@@ -168,6 +169,6 @@ def test_only_code_that_trains_measures_or_judges_changes_the_digest(tmp_path):
         {"claims": '"""What."""\nx = 1\n', "cli": "x = 1\n", "reproduction/running": "x = 1\n"},
     )
     assert digest({"claims": '"""Other."""\n\n# because\nx = (1)\n'}) == first
-    assert digest({"cli": "x = 2\n", "reproduction/sabotage": "x = 1\n"}) == first
+    assert digest({"cli": "x = 2\n", "report/pages": "x = 1\n", "reproduction/sabotage": "x = 1\n"}) == first
     assert digest({"reproduction/running": "x = 2\n"}) != first
     assert digest({"reproduction/running": "x = 1\n", "claims": "x = 2\n"}) != first
