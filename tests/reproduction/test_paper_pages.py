@@ -34,6 +34,19 @@ def test_a_caption_says_of_what_it_is():
     assert "not" in caption_of(results(), "claims") and "95 % interval" in caption_of(results(), "claims")
 
 
+def test_a_caption_counts_the_arms_that_are_drawn_and_tells_seeds_of_experiments_apart():
+    found = results()
+    series = {"one line": ["b16", "b64"]}
+    found["figures"]["threshold"]["series"] = series
+    assert "arms: 2 of 5;" in caption_of(found, "threshold")
+    del found["figures"]["threshold"]["series"]
+    found["figures"]["threshold"]["arms"] = ["b16", "b64", "b256"]
+    assert "arms: 3 of 5;" in caption_of(found, "threshold")
+    found["figures"]["threshold"]["in"] = ["threshold", "minima-loss"]
+    found["experiments"]["threshold"]["seeds"] = [100, 101, 102]
+    assert "seeds: 100 to 102 / 100 to 109;" in caption_of(found, "threshold")
+
+
 def test_a_caption_says_if_models_differ_and_which_seeds_a_study_had():
     found = results()
     found["experiments"]["threshold"]["arms"]["b16"]["settings"]["model"] = {"call": "networks.f1"}

@@ -19,7 +19,7 @@ def agreement(all_results, second):
     measured = [(one, other) for _, one, other in pairs if _has_interval(one) and _has_interval(other)]
     overlapping = sum(_overlap(one["interval"], other["interval"]) for one, other in measured)
     told = (
-        f"Of {len(pairs)} claims tested with both seed sets {len(pairs) - len(differ)} have the same verdict, "
+        f"Of {len(pairs)} tests, each of a claim under a rule, made with both seed sets {len(pairs) - len(differ)} have the same verdict, "
         f"{len(differ) - opposite} are INCONCLUSIVE in one of them, and {opposite} PASS in one and FAIL in the other. "
         f"The two 95 % intervals overlap for {overlapping} of {len(measured)}."
     )
@@ -37,7 +37,9 @@ def _pairs(all_results, second):
 
 def _tested(results):
     for claim in results.get("claims") or ():
-        if claim["verdict"] != NOT_RUN:
+        if (
+            claim["verdict"] != NOT_RUN and claim.get("num_seeds") != 0
+        ):  # without a seed there was nothing to test
             yield (claim["name"], claim.get("rule")), claim
 
 

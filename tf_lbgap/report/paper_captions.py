@@ -37,26 +37,34 @@ def caption_of(results, figure):
     call = paper_figures.figures_of(results)[figure]
     module, _, kind = str(call["call"]).rpartition(".")
     shown = _SHOWN.get(kind, "") if module == "report.paper_figures" else ""
-    return " ".join(
-        filter(None, [call.get("caption", ""), shown, subject(results, places_of(call.get("in")))])
-    )
+    told = subject(results, places_of(call.get("in")), _chosen(call))
+    return " ".join(filter(None, [call.get("caption", ""), shown, told]))
 
 
-def subject(results, places=()):
+def _chosen(call):
+    """Return the names of the arms that a figure's call lists, none where it shows all there are."""
+    series = call.get("series")
+    lists = [call.get("arms") or (), *(series.values() if isinstance(series, dict) else ())]
+    return {name for names in lists for name in places_of(names)}
+
+
+def subject(results, places=(), chosen=()):
     """Return a sentence that names model, data, optimizer, seeds, arms, device and scale.
 
     Args:
         results: Content of a reproduction's `results.json`.
         places: Names of experiments and studies; none: all of them.
+        chosen: Names of the arms that are shown; none: all of them.
     """
     behind = experiments_of(results, places)
-    count = len(_arms(results, list(places) or behind))
+    arms = _arms(results, list(places) or behind)
+    shown = len(arms & set(chosen)) or len(arms)
     facts = {
         "Model": setting_of(results, behind, "model"),
         "data": setting_of(results, behind, "data"),
         "optimizer": setting_of(results, behind, "optimizer"),
-        "seeds": numbers.seeds(_seeds(results, places, behind)),
-        "arms": str(count or ""),
+        "seeds": _seeds(results, places, behind),
+        "arms": f"{shown} of {len(arms)}" if shown < len(arms) else str(shown or ""),
         "device": environment_text(results),
         "scale": str(results.get("scale") or ""),
     }
@@ -64,12 +72,15 @@ def subject(results, places=()):
 
 
 def _seeds(results, places, behind):
-    """Return the seeds that are shown: a study may have fewer than the experiment behind it."""
+    """Return the seeds that are shown, in words: a study may have fewer than the experiment behind it, and experiments may differ."""
     studied = [name for name in places if name in results.get("studies", {})]
     own = [
         row["seed"] for name in studied for row in results["studies"][name].get("rows") or () if "seed" in row
     ]
-    return own or seeds_of(results, behind)
+    if own or not behind:
+        return numbers.seeds(own or seeds_of(results, behind))
+    told = dict.fromkeys(numbers.seeds(seeds_of(results, [name])) for name in behind)
+    return " / ".join(told) if len(told) <= 2 else numbers.seeds(seeds_of(results, behind))
 
 
 def _arms(results, places):
