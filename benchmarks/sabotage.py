@@ -1,6 +1,6 @@
 """Breaks each paper's primary claim on purpose, and prints what its verdict becomes: the last line counts those that still PASS.
 
-python benchmarks/sabotage.py                     # all papers of configs/, small scale; half an hour on two cores
+python benchmarks/sabotage.py                     # all papers of configs/, small scale; 23 minutes on two cores
 python benchmarks/sabotage.py smith2018 --kinds rate
 
 The rate of the tested arm times ten; the two arms exchanged; the tested arm without what is prescribed for it; random labels (two seeds

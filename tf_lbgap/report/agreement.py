@@ -37,9 +37,8 @@ def _pairs(all_results, second):
 
 def _tested(results):
     for claim in results.get("claims") or ():
-        if (
-            claim["verdict"] != NOT_RUN and claim.get("num_seeds") != 0
-        ):  # without a seed there was nothing to test
+        has_seeds = claim.get("num_seeds") != 0  # without any there was nothing to test
+        if claim["verdict"] != NOT_RUN and has_seeds:
             yield (claim["name"], claim.get("rule")), claim
 
 

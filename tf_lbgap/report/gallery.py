@@ -28,7 +28,7 @@ from tf_lbgap.report.paper_svg import svg_of
 IMAGES = "images/reproductions"
 """Where images lie, seen from the page."""
 
-SCALES = ("small", "gpu", "full")  # a page is about one of them
+_SCALES = ("small", "gpu", "full")  # a page is about one of them
 _FEATURES = {"scales": "what scales", "rule": "by which rule", "models": "model", "data": "data", "measures": "measured"}  # fmt: skip
 _SPECIAL = re.compile(r"([\\`*\[\]|$~])|(?<!\w)(_)|(_)(?!\w)")
 
@@ -130,7 +130,7 @@ def _section(results, second):
 
 def _what_was_run(results):
     scale = results.get("scale") or "small"
-    others = " and ".join(other for other in SCALES if other != scale)
+    others = " and ".join(other for other in _SCALES if other != scale)
     return f"Seeds {numbers.seeds(seeds_of(results))}, scale {scale}. Scales {others}: NOT RUN."
 
 
