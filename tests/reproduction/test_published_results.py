@@ -10,11 +10,13 @@ from tf_lbgap import reproduction
 from tf_lbgap.experiment.files import digest
 from tf_lbgap.report.gallery import gallery
 from tf_lbgap.report.gallery_files import IMAGES, kept_results
+from tf_lbgap.report.papers import papers
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
 RESULTS, OTHERS = kept_results(DOCS)
-NAMES = [path.stem for path in reproduction.known_papers()]
+PENDING = set()  # files whose results are still to come
+NAMES = [path.stem for path in reproduction.known_papers() if path.stem not in PENDING]
 
 
 @functools.cache  # it draws each figure
@@ -66,6 +68,10 @@ def test_the_gallery_is_that_of_the_results_and_shows_all_of_them():
     assert shown == kept and len(shown) >= len(RESULTS)
 
 
+def test_the_page_of_papers_is_that_of_the_results():
+    assert (DOCS / "papers.md").read_text(encoding="utf-8") == papers(RESULTS)
+
+
 def test_the_opening_of_the_readme_has_the_headline_figure_and_the_verdicts_of_the_results():
     opening = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Two commands")[0]
     (image,) = re.findall(r"!\[[^\]]+\]\(docs/([^)]+)\)", opening)
@@ -73,7 +79,12 @@ def test_the_opening_of_the_readme_has_the_headline_figure_and_the_verdicts_of_t
     rows = [line for line in page_of_results().splitlines() if line.startswith("| [")]
     told = [line for line in opening.splitlines() if line.startswith("| [")]
     of_readme = [re.sub(r"docs/gallery\.md", "", line) for line in told]
-    assert of_readme == [row for row in rows[: len(NAMES)]]
+    ruled = [results["name"] for results in RESULTS if is_tested_under_each_rule(results)]
+    assert of_readme == rows[: len(ruled)]
+
+
+def is_tested_under_each_rule(results):
+    return sum(claim["primary"] for claim in results["claims"]) > 1
 
 
 def test_the_opening_of_the_readme_counts_the_verdicts_of_the_results():

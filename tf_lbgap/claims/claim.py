@@ -25,12 +25,13 @@ class Claim:
 
     name: str
     says: str
-    statistic: Statistic
+    statistic: Statistic | None = None  # None: nobody tests it here
     low: float | None = (
         None  # bounds of what is claimed, as people read them; None: there is none on that side
     )
     high: float | None = None
     source: str = ""  # where in the paper
+    paper: str = ""  # whose claim, if not that of the file's paper
     expected: float | None = None  # what was seen while choosing, as people read it
     deviation: float | None = (
         None  # of the statistic over seeds, seen while choosing; of its logarithm for a ratio
@@ -42,6 +43,8 @@ class Claim:
     @property
     def claimed(self):
         """The bounds in words."""
+        if self.low is None and self.high is None:
+            return ""
         if self.high is None:
             return f"above {self.low:g}"
         return f"below {self.high:g}" if self.low is None else f"within {self.low:g} to {self.high:g}"

@@ -36,7 +36,10 @@ def make_model(config, split, seed):
     if not is_call(config):
         raise ConfigError(f"model: {config!r} must be a call, such as {{call: networks.mlp}}.")
     keras.utils.set_random_seed(seed)  # for layers that the model's function gives no seed
-    offered = {"seed": seed, "input_shape": np.shape(split.x_train)[1:]}
+    offered = {
+        "seed": seed,
+        "input_shape": keras.tree.map_structure(lambda x: np.shape(x)[1:], split.x_train),
+    }
     if is_classification(split):
         offered["num_classes"] = split.num_classes
     if is_call(config.get("model")):  # one within another, as in layers.with_ghost_batch_normalization

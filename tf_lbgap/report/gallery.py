@@ -4,7 +4,6 @@ First a line per paper, then for each its claims, its main figures and the comma
 same results give the same text, so a test can tell whether the page is that of the results.
 """
 
-import html
 import pathlib
 import re
 
@@ -12,25 +11,29 @@ from tf_lbgap.experiment.files import write_text
 from tf_lbgap.report import paper_figures
 from tf_lbgap.report import paper_numbers as numbers
 from tf_lbgap.report.agreement import agreement
+from tf_lbgap.report.markdown import escaped, link, table
 from tf_lbgap.report.paper_captions import caption_of
 from tf_lbgap.report.paper_grids import claims_grid
 from tf_lbgap.report.paper_results import (
     RULES,
     claims_of,
     command_of,
-    experiments_of,
     seconds_of,
     seeds_of,
-    setting_of,
 )
 from tf_lbgap.report.paper_svg import svg_of
+
+_RULED = (
+    "The primary claim of each paper, tested with what is equal between arms: the training loss, epochs, updates, seconds, or epochs with "
+    "the rate tuned for each arm. The paper's own way of comparing is in bold. Core time is that of all runs and studies, of which as many go "
+    "side by side as there are cores."
+)
+_SINGLE = "Of these papers it is tested by their own way of comparing only. [All papers in one table](papers.md), and which of them scales what."
 
 IMAGES = "images/reproductions"
 """Where images lie, seen from the page."""
 
 _SCALES = ("small", "gpu", "full")  # a page is about one of them
-_FEATURES = {"scales": "what scales", "rule": "by which rule", "models": "model", "data": "data", "measures": "measured"}  # fmt: skip
-_SPECIAL = re.compile(r"([\\`*\[\]|$~])|(?<!\w)(_)|(_)(?!\w)")
 
 
 def gallery(all_results, second=None):
@@ -46,7 +49,6 @@ def gallery(all_results, second=None):
         parts += ["## With other seeds", *_agreement(all_results, second)]
     for results in all_results:
         parts += _section(results, other.get(results["name"]))
-    parts += ["## Which paper scales what", _features(all_results)]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -81,31 +83,30 @@ def headline_figures(results):
 
 
 def _summary(all_results):
-    lines = []
+    """Return a table of the papers whose primary claim is tested under each rule, and one of the others."""
+    ruled, single = [], []
     for results in all_results:
         primary = [claim for claim in claims_of(results) if claim.get("primary")]
+        name, time = link(results["name"]), numbers.duration(seconds_of(results)[0])
+        says = escaped(primary[0]["says"]) if primary else numbers.UNKNOWN
+        if len(primary) == 1:
+            (claim,) = primary
+            single.append([name, says, claim["rule"] or numbers.UNKNOWN, claim["verdict"], time])
+            continue
         verdicts = {claim["rule"]: _verdict(claim) for claim in primary}
-        lines.append(
-            [
-                f"[{_text(results['name'])}](#{_anchor(results['name'])})",
-                _text(primary[0]["says"]) if primary else numbers.UNKNOWN,
-                *(verdicts.get(rule, numbers.UNKNOWN) for rule in RULES),
-                numbers.duration(seconds_of(results)[0]),
-            ]
-        )
-    told = (
-        "The primary claim of each paper, tested with what is equal between arms: the training loss, epochs, updates, seconds, or epochs with "
-        "the rate tuned for each arm. The paper's own way of comparing is in bold. Core time is that of all runs, of which as many go side by side as there are cores."
-    )
-    return f"{told}\n\n" + _table(["paper", "primary claim", *RULES, "core time"], lines)
+        ruled.append([name, says, *(verdicts.get(rule, numbers.UNKNOWN) for rule in RULES), time])
+    parts = [_RULED, table(["paper", "primary claim", *RULES, "core time"], ruled)] if ruled else []
+    if single:
+        parts += [_SINGLE, table(["paper", "primary claim", "equal", "verdict", "core time"], single)]
+    return "\n\n".join(parts)
 
 
 def _agreement(all_results, second):
     told, differ = agreement(all_results, second)
-    yield _text(told)
+    yield escaped(told)
     if differ:
         headings = ["paper", "claim", "equal", "verdict", "with other seeds"]
-        yield _table(headings, [[_text(str(cell or numbers.UNKNOWN)) for cell in row] for row in differ])
+        yield table(headings, [[escaped(str(cell or numbers.UNKNOWN)) for cell in row] for row in differ])
 
 
 def _verdict(claim):
@@ -114,17 +115,17 @@ def _verdict(claim):
 
 def _section(results, second):
     grid = claims_grid(results, second)
-    rows = [[_text(cell) for cell in row] for row in grid.rows]
+    rows = [[escaped(cell) for cell in row] for row in grid.rows]
     parts = [
-        f"## {_text(results['name'])}",
-        _text(results.get("paper") or ""),
-        _text(_what_was_run(results)),
-        _table([_text(title) for title in grid.columns], rows, numeric=(3, 4)),
-        _text(grid.caption),
+        f"## {escaped(results['name'])}",
+        escaped(results.get("paper") or ""),
+        escaped(_what_was_run(results)),
+        table([escaped(title) for title in grid.columns], rows, numeric=(3, 4)),
+        escaped(grid.caption),
     ]
     for name in headline_figures(results):
-        parts.append(f"![{_text(name)}]({IMAGES}/{_image(results, name)})")
-        parts.append(f"{_text(caption_of(results, name))}")
+        parts.append(f"![{escaped(name)}]({IMAGES}/{_image(results, name)})")
+        parts.append(f"{escaped(caption_of(results, name))}")
     return [*parts, f"```\n{command_of(results).replace('`', '')}\n```"]
 
 
@@ -132,42 +133,6 @@ def _what_was_run(results):
     scale = results.get("scale") or "small"
     others = " and ".join(other for other in _SCALES if other != scale)
     return f"Seeds {numbers.seeds(seeds_of(results))}, scale {scale}. Scales {others}: NOT RUN."
-
-
-def _features(all_results):
-    lines = []
-    for results in all_results:
-        told = {**_known_features(results), **(results.get("features") or {})}
-        cells = [_text(str(told.get(key) or numbers.UNKNOWN)) for key in _FEATURES]
-        lines.append([f"[{_text(results['name'])}](#{_anchor(results['name'])})", *cells])
-    return _table(["paper", *_FEATURES.values()], lines)
-
-
-def _known_features(results):
-    """Return what the experiments tell, where the paper's file does not say it in words."""
-    behind = experiments_of(results, None)
-    return {
-        "models": setting_of(results, behind, "model"),
-        "data": setting_of(results, behind, "data"),
-        "rule": ", ".join(dict.fromkeys(results["experiments"][n].get("equal") or "" for n in behind)),
-    }
-
-
-def _table(headings, rows, numeric=()):
-    """Return a table; columns with numbers are aligned to the right."""
-    rule = ["---:" if place in numeric else "---" for place in range(len(headings))]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [headings, rule, *rows])
-
-
-def _text(text):
-    """Return text that Markdown shows as it is: neither markup nor HTML, on one line."""
-    escaped = _SPECIAL.sub(r"\\\g<0>", html.escape(text.strip(), quote=False))
-    return "<br>".join(escaped.splitlines())
-
-
-def _anchor(name):
-    """Return the anchor that GitHub gives to a heading."""
-    return re.sub(r"[^\w-]", "", name.lower().replace(" ", "-"))
 
 
 def _image(results, name):

@@ -1,6 +1,6 @@
-"""What is kept of reproductions once they are run: `docs/results/NAME.json`, `docs/gallery.md`, and its figures.
+"""What is kept of reproductions once they are run: `docs/results/NAME.json`, `docs/gallery.md` with its figures, and `docs/papers.md`.
 
-The page is made from the files that are kept, not from those of the run, so whoever has the files can make it again.
+The pages are made from the files that are kept, not from those of the run, so whoever has the files can make them again.
 """
 
 import pathlib
@@ -8,6 +8,7 @@ import pathlib
 from tf_lbgap.experiment import ConfigError
 from tf_lbgap.experiment.files import read_json, write_json, write_text
 from tf_lbgap.report.gallery import IMAGES, gallery, write_images
+from tf_lbgap.report.papers import papers
 
 SECOND = "second"
 """Folder of `results` with those of other seeds."""
@@ -16,11 +17,11 @@ DIGITS = 6
 
 
 def write_gallery(runs, docs, *, second=None, scale="small"):
-    """Collect results of reproductions, write the page, and return the paths of what was written.
+    """Collect results of reproductions, write the pages, and return the paths of what was written.
 
     Args:
         runs: Where `lbgap reproduce` wrote, such as `runs/reproduce`.
-        docs: The folder of the page.
+        docs: The folder of the pages.
         second: The same as `runs` with other seeds, shown beside; None: what was collected before stays.
         scale: Whose results.
 
@@ -32,9 +33,10 @@ def write_gallery(runs, docs, *, second=None, scale="small"):
     if second is not None:
         written += _collect(second, scale, docs / "results" / SECOND)
     results, others = kept_results(docs)
-    page = docs / "gallery.md"
-    write_text(page, gallery(results, others))
-    return [*written, *write_images(results, docs / IMAGES), page]
+    pages = {docs / "gallery.md": gallery(results, others), docs / "papers.md": papers(results)}
+    for path, page in pages.items():
+        write_text(path, page)
+    return [*written, *write_images(results, docs / IMAGES), *pages]
 
 
 def kept_results(docs):

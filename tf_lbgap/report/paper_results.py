@@ -240,10 +240,11 @@ def command_of(results):
 
 
 def seconds_of(results):
-    """Return the seconds of all runs together, and those that passed by a clock, or None where they are not told."""
+    """Return the seconds of all runs and studies together, and those that passed by a clock, or None where they are not told."""
     told = results.get("seconds")
     if isinstance(told, dict):
-        return told.get("runs"), told.get("wall")
+        studies = sum(study.get("seconds") or 0 for study in results.get("studies", {}).values())
+        return (told.get("runs") or 0) + studies, told.get("wall")
     return told, None
 
 
@@ -253,6 +254,12 @@ def seeds_of(results, experiments=()):
     told = results.get("seeds")
     if experiments or told is None:
         found = {seed for name in experiments or known for seed in known[name].get("seeds") or ()}
+        if not known:  # simulations only
+            found = {
+                row["seed"]
+                for study in results.get("studies", {}).values()
+                for row in study.get("rows") or ()
+            }
         if found:
             return sorted(found)
     if isinstance(told, (list, tuple)):

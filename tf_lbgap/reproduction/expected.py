@@ -16,7 +16,7 @@ def expected(paper):
 def _expected(paper, testable, num_claims):
     claim = testable.claim
     seeds = [paper.experiments[name].seeds for name in _experiments(paper, testable.places)]
-    num_seeds = min(seeds)
+    num_seeds = min(seeds, default=len(paper.seeds))
     return {
         "name": claim.name,
         "says": claim.says,
@@ -31,6 +31,6 @@ def _expected(paper, testable, num_claims):
 
 
 def _experiments(paper, places):
-    """Yield the experiments that places are of; a study is of one."""
+    """Yield the experiments that places are of; a study is of one, a simulation of none."""
     for place in places:
-        yield place if place in paper.experiments else paper.studies[place]["in"][0]
+        yield from (place,) if place in paper.experiments else paper.studies[place]["in"]

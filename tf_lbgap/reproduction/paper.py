@@ -25,7 +25,8 @@ scales:
 ```
 
 The experiment of the rules becomes one experiment for each of them, `minima-loss`, `minima-epochs`, ...; elsewhere
-`minima` means the one of the paper's own rule.
+`minima` means the one of the paper's own rule. Without `rules` the primary claim is tested once, as its experiment says. A study
+without `in` is a simulation: it trains what it needs itself, for the seeds of the file.
 """
 
 import copy
@@ -34,7 +35,7 @@ import pathlib
 
 from tf_lbgap import experiment
 from tf_lbgap.experiment.calls import ConfigError, is_call, nearest, placed
-from tf_lbgap.experiment.checks import check_keys, mapping, text
+from tf_lbgap.experiment.checks import check_keys, count, mapping, text, whole
 from tf_lbgap.experiment.config import ARM_KEYS, EQUAL
 from tf_lbgap.experiment.reading import read
 from tf_lbgap.reproduction.testable import claims_of
@@ -45,6 +46,7 @@ KEYS = {
     "learned", "measure", "seeds", "first_seed", "only", "output", *ARM_KEYS,
 }  # fmt: skip
 NOT_RUN = "NOT RUN: "
+NOT_HERE = "not part of this scale"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Paper:
     citation: str
     experiments: dict  # name -> Experiment
     learned: dict  # name of an experiment -> least test accuracy
-    studies: dict  # name -> the call, with `in` resolved
+    studies: dict  # name -> the call, with `in` resolved; a simulation is in nothing
+    seeds: range  # of simulations
     claims: tuple  # of Testable, the primary first, under each rule
     figures: dict  # name -> the call, with `in` resolved
     features: dict  # what the paper scales, by which rule, on what
@@ -142,7 +145,7 @@ def from_dict(content, name, scale="small", *, seeds=None, first_seed=None, outp
                     own.pop(key, None)
     output = output or content.get("output") or str(pathlib.Path("runs") / "reproduce" / f"{name}-{scale}")
     experiments, learned, left_out = _experiments(content, name, pathlib.Path(output))
-    own_rule = mapping(content, "rules").get("own")
+    own_rule = mapping(content, "rules").get("own")  # None without rules
     names = _Names(content, own_rule, experiments, left_out)
     studies = {key: _study(names, key, call) for key, call in _calls(content, "studies")}
     names.studies = studies
@@ -152,7 +155,8 @@ def from_dict(content, name, scale="small", *, seeds=None, first_seed=None, outp
         citation=text(content.get("paper"), "paper"),
         experiments=experiments,
         learned=learned,
-        studies={key: call for key, call in studies.items() if not names.reason(call["in"])},
+        studies={key: call for key, call in studies.items() if names.is_run(key, call)},
+        seeds=_seeds(content),
         claims=tuple(claims_of(content, names, own_rule)),
         figures={key: names.resolved(call, f"figures: {key}") for key, call in _calls(content, "figures")},
         features=mapping(content, "features"),
@@ -214,7 +218,7 @@ def _experiments(content, paper, output):
             raise ConfigError(f"experiments: {name}: must hold arms, not {own!r}.")
         for key, settings in _under_rules(content, name, own) if name == ruled else [(name, own)]:
             if only is not None and name not in only:
-                left_out[key] = "not part of this scale"
+                left_out[key] = NOT_HERE
             elif isinstance(settings, str):
                 left_out[key] = settings.removeprefix(NOT_RUN)
             else:
@@ -224,10 +228,12 @@ def _experiments(content, paper, output):
 
 
 def _ruled(content):
-    """Return the name of the experiment that is run under each rule."""
+    """Return the name of the experiment that is run under each rule; None without rules."""
     primary, claims = content.get("primary"), mapping(content, "claims")
     if primary not in claims:
         raise ConfigError(f"primary: {primary!r} is not a claim. {nearest(primary, claims)}")
+    if "rules" not in content:
+        return None
     place = claims[primary].get("in")
     return place[0] if isinstance(place, list) else place
 
@@ -259,10 +265,15 @@ def _experiment(content, own, name, output):
         return experiment.from_dict(content, name)
 
 
+def _seeds(content):
+    first = count(content.get("first_seed", 0), "first_seed")
+    return range(first, first + whole(content.get("seeds", 5), "seeds"))
+
+
 def _study(names, key, call):
     found = names.resolved(call, f"studies: {key}")
-    if len(found["in"]) != 1:
-        raise ConfigError(f"studies: {key}: in: must name one experiment.")
+    if len(found["in"]) > 1:
+        raise ConfigError(f"studies: {key}: in: must name one experiment, or be left out.")
     return found
 
 
@@ -270,7 +281,7 @@ class _Names:
     """What `in:` means."""
 
     def __init__(self, content, own_rule, experiments, left_out):
-        self._ruled, self._own = _ruled(content), own_rule
+        self._ruled, self._own, self._only = _ruled(content), own_rule, content.get("only")
         self.experiments, self._left_out, self.studies = experiments, left_out, {}
 
     def place(self, name, rule=None):
@@ -290,11 +301,22 @@ class _Names:
                 raise ConfigError(f"{where}: in: there is no {name!r}. {nearest(name, known)}")
         return {**call, "in": places}
 
+    def is_run(self, name, call):
+        """Return whether this scale runs a study."""
+        return not self.reason([name]) and not self.reason(call["in"])
+
     def reason(self, places):
         """Return why one of the places is not there, or nothing."""
         for name in places:
             if name in self._left_out:
                 return self._left_out[name]
+            if (
+                name in self.studies
+                and not self.studies[name]["in"]
+                and self._only is not None
+                and name not in self._only
+            ):
+                return NOT_HERE
             if name in self.studies and (why := self.reason(self.studies[name]["in"])):
                 return why
         return ""

@@ -115,11 +115,11 @@ class _Progress:
         _set_aside(self._output, again)
         self._rows, self.pieces, self._open = {}, [], {}
         self._studies, self._failed = {}, []
-        self._waiting, self._began = list(paper.studies), time.perf_counter()
+        self._waiting, self._clock = list(paper.studies), _WallClock(self._output)
 
     def begin(self):
         """Look what there is, and write what is to be run; raise if a call names nothing."""
-        write_json(self._output / "made_by.json", {"code": code_digest()})
+        self._clock.write()
         write_text(self._output / "paper.yaml", yaml.safe_dump(self.paper.content, sort_keys=False))
         (self._output / "error.txt").unlink(missing_ok=True)
         for name, call in self.paper.studies.items():
@@ -141,12 +141,12 @@ class _Progress:
     def next(self):
         """Return a piece that can be done now, or None."""
         if self._unasked:
-            if len(self._unasked) == len(self.pieces):
-                self._began = time.perf_counter()
+            self._clock.start()
             return self._unasked.pop(0)
         for name in list(self._waiting):
-            if not self._open[self.paper.studies[name]["in"][0]]:
+            if not any(self._open[place] for place in self.paper.studies[name]["in"]):
                 self._waiting.remove(name)
+                self._clock.start()
                 piece = study_piece(self.paper, name, {k: list(r.values()) for k, r in self._rows.items()})
                 self._of_label[piece.label] = piece
                 return piece
@@ -166,6 +166,7 @@ class _Progress:
 
     def take(self, label, outcome):
         """Take what a piece found; return its failures."""
+        self._clock.write()
         piece = self._of_label[label]
         if not hasattr(piece, "arm"):
             self._studies[piece.name] = {"rows": []} if isinstance(outcome, Failure) else outcome
@@ -198,16 +199,40 @@ class _Progress:
 
     def finish(self, jobs):
         """Judge, write `results.json`, and return its content."""
+        self._clock.stop()
         rows = {name: self._ordered(name) for name in self.paper.experiments}
         trained = sum(row["seconds"] for own in rows.values() for row in own)
         about = {
             "environment": environment(jobs),
             "jobs": jobs,
-            "seconds": {"wall": time.perf_counter() - self._began, "runs": trained},
+            "seconds": {"wall": self._clock.seconds, "runs": trained},
             "complete": not self._failed,
         }
         write_json(self._output / "results.json", summary(self.paper, rows, self._studies, about))
         return read_json(self._output / "results.json")
+
+
+class _WallClock:
+    """The seconds that a paper took, those before an interruption among them: beside the digest of the code, in `made_by.json`."""
+
+    def __init__(self, output):
+        self._path = output / "made_by.json"
+        self._before, self._began = (read_json(self._path) or {}).get("seconds", 0.0), None
+
+    def start(self):
+        if self._began is None:
+            self._began = time.perf_counter()
+
+    @property
+    def seconds(self):
+        return self._before + (0.0 if self._began is None else time.perf_counter() - self._began)
+
+    def stop(self):
+        self._before, self._began = self.seconds, None
+        self.write()
+
+    def write(self):
+        write_json(self._path, {"code": code_digest(), "seconds": self.seconds})
 
 
 def finished_results(paper):

@@ -46,7 +46,7 @@ def summary(paper, rows, studies, about):
         "figures": paper.figures,
         "claims": [_as_dict(verdict) for verdict in verdicts(paper, marked, studies)],
         "experiments": {name: _experiment(paper.experiments[name], own) for name, own in marked.items()},
-        "studies": {name: {"in": paper.studies[name]["in"][0], **found} for name, found in studies.items()},
+        "studies": {name: {"in": _behind(paper, name), **found} for name, found in studies.items()},
     }
 
 
@@ -74,11 +74,12 @@ def _as_dict(verdict):
         "name": claim.name,
         "says": claim.says,
         "source": claim.source,
+        **({"paper": claim.paper} if claim.paper else {}),
         "primary": claim.primary,
         "rule": claim.rule,
         "own": claim.own,
-        "statistic": claim.statistic.words,
-        "kind": claim.statistic.kind,
+        "statistic": claim.statistic.words if claim.statistic else "",
+        "kind": claim.statistic.kind if claim.statistic else "",
         "claimed": claim.claimed,
         "bounds": [claim.low, claim.high],
         "estimate": verdict.estimate,
@@ -133,12 +134,20 @@ def _joined(paper, places, rows, studies):
     return [row for (_, seed), row in found.items() if all(seed in each for each in seeds)]
 
 
+def _behind(paper, study):
+    """Return the experiment that a study measures; None for a simulation."""
+    return next(iter(paper.studies[study]["in"]), None)
+
+
 def _of_study(paper, name, rows, studies):
     """Yield the rows of a study with what is known of the arms that it measured: `why_not`, and which examples they had.
 
     What lies between two arms, `small to large`, is a result if both are.
     """
-    measured = {(row["arm"], row["seed"]): row for row in rows[paper.studies[name]["in"][0]]}
+    if (place := _behind(paper, name)) is None:
+        yield from studies[name]["rows"]
+        return
+    measured = {(row["arm"], row["seed"]): row for row in rows[place]}
     for row in studies[name]["rows"]:
         arms = [row["arm"]] if (row["arm"], row["seed"]) in measured else row["arm"].split(" to ")
         ends = [measured[arm, row["seed"]] for arm in arms]

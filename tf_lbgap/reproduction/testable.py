@@ -17,6 +17,8 @@ CLAIM_KEYS = (
     "within",
     "expected",
     "deviation",
+    "not_run",
+    "paper",
 )
 
 
@@ -36,9 +38,14 @@ def claims_of(content, names, own_rule):
         if not isinstance(settings, dict):
             raise ConfigError(f"{where}: must hold says, in, statistic and a bound, not {settings!r}.")
         check_keys(settings, CLAIM_KEYS, where)
-        for rule in EQUAL if name == primary else (None,):
+        if "not_run" in settings:
+            yield _not_run(name, settings, where)
+            continue
+        for rule in EQUAL if name == primary and own_rule else (None,):
             places = names.resolved(settings, where, rule)["in"]
-            first = names.experiments.get(places[0]) if places else None
+            if not places:
+                raise ConfigError(f"{where}: in: must name an experiment or a study, or a list of them.")
+            first = names.experiments.get(places[0])
             claim = _claim(name, settings, where)
             claim = dataclasses.replace(
                 claim,
@@ -47,6 +54,18 @@ def claims_of(content, names, own_rule):
                 own=rule in (None, own_rule),
             )
             yield Testable(claim, places, names.reason(places))
+
+
+def _not_run(name, settings, where):
+    """Return a claim that this scale cannot tell, for the reason that stands in it."""
+    check_keys(settings, ("says", "source", "paper", "not_run"), f"{where}, which is not run")
+    claim = Claim(**_words(name, settings, where))
+    return Testable(claim, (), text(settings["not_run"], f"{where}: not_run"))
+
+
+def _words(name, settings, where):
+    told = {key: str(settings.get(key, "")) for key in ("source", "paper")}
+    return {"name": name, "says": text(settings.get("says"), f"{where}: says"), **told}
 
 
 def _claim(name, settings, where):
@@ -60,12 +79,10 @@ def _claim(name, settings, where):
         raise ConfigError(f"{where}: statistic: {settings['statistic']['call']} gave no Statistic.")
     low, high = _bounds(settings, where)
     return Claim(
-        name=name,
-        says=text(settings.get("says"), f"{where}: says"),
+        **_words(name, settings, where),
         statistic=statistic,
         low=low,
         high=high,
-        source=str(settings.get("source", "")),
         expected=_number(settings.get("expected"), f"{where}: expected"),
         deviation=_number(settings.get("deviation"), f"{where}: deviation"),
     )

@@ -6,9 +6,11 @@ interrupted goes on from there.
 
 import dataclasses
 import pathlib
+import time
 
 from tf_lbgap.experiment.attempt import attempt, failure_of, finished
 from tf_lbgap.experiment.calls import make, mistakes
+from tf_lbgap.experiment.checks import whole
 from tf_lbgap.experiment.files import digest, read_json, write_json
 
 
@@ -43,7 +45,7 @@ class StudyPiece:
 
     name: str
     call: dict
-    experiment: object  # `Experiment`, that the call's `in` names
+    given: object  # the `Experiment` that the call's `in` names; or the seeds of a simulation
     output: str  # the paper's directory
     identity: str  # of the call and of the rows it is measured on
 
@@ -66,19 +68,26 @@ class StudyPiece:
 
     def do(self, tell):
         """Return what the study found, or a `Failure`."""
-        from tf_lbgap.reproduction.finished import FinishedRun
-
         if (known := self.known()) is not None:
             return known
         tell(0.0, "measures")
-        call = {key: value for key, value in self.call.items() if key != "in"}
+        began = time.perf_counter()
         try:
             with mistakes(f"studies: {self.name}"):
-                found = make(call, run=FinishedRun(self.experiment))
+                found = self._made()
         except Exception as error:  # the others go on
             return failure_of(error)
+        found = {**found, "seconds": time.perf_counter() - began}
         write_json(self.path, {"identity": self.identity, "result": found})
         return read_json(self.path)["result"]  # as a later call would read it
+
+    def _made(self):
+        call = {key: value for key, value in self.call.items() if key != "in"}
+        if not self.call["in"]:
+            return make({**call, "seeds": list(self.given)})
+        from tf_lbgap.reproduction.finished import FinishedRun
+
+        return make(call, run=FinishedRun(self.given))
 
 
 def arm_pieces(experiment):
@@ -96,6 +105,9 @@ def arm_pieces(experiment):
 def study_piece(paper, name, rows):
     """Return the piece of a study, given {experiment: rows}."""
     call = paper.studies[name]
+    if not call["in"]:
+        seeds = paper.seeds[: whole(call.get("seeds", len(paper.seeds)), f"studies: {name}: seeds")]
+        return StudyPiece(name, call, seeds, paper.output, digest([call, list(seeds)]))
     (place,) = call["in"]
     told = [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in rows[place]]
     return StudyPiece(name, call, paper.experiments[place], paper.output, digest([call, told]))
