@@ -158,3 +158,16 @@ def test_the_gallery_and_the_page_of_papers_show_them(tmp_path):
     assert (
         rows[0][5] == "PASS" and rows[1][5] == "NOT RUN" and "An hour is enough.<br>no cluster" in rows[1][1]
     )
+
+
+def test_all_papers_of_a_scale_are_those_that_have_it(tmp_path, capsys):
+    import yaml
+
+    pathlib.Path("configs").mkdir()
+    pathlib.Path("configs/walk.yaml").write_text(yaml.safe_dump(WALK))
+    pathlib.Path("configs/long.yaml").write_text(yaml.safe_dump({**WALK, "scales": {"gpu": {"seeds": 3}}}))
+    assert cli.main(["reproduce", "--all", "--scale", "gpu", "--quiet"]) == 0
+    assert "without scale gpu: walk" in capsys.readouterr().out
+    assert sorted(path.name for path in pathlib.Path("runs/reproduce").iterdir()) == ["long-gpu"]
+    assert cli.main(["reproduce", "--all", "--scale", "gpus"]) == 2
+    assert "--scale gpus: is none of small, gpu, full" in capsys.readouterr().err

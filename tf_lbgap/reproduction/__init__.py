@@ -2,7 +2,7 @@
 
 from tf_lbgap.reproduction import studies
 from tf_lbgap.reproduction.expected import expected
-from tf_lbgap.reproduction.paper import SCALES, Paper, known_papers, load
+from tf_lbgap.reproduction.paper import SCALES, Paper, has_scale, known_papers, load
 from tf_lbgap.reproduction.rehearsal import rehearse
 from tf_lbgap.reproduction.running import finished_results, reproduce
 
@@ -11,6 +11,7 @@ __all__ = [
     "Paper",
     "expected",
     "finished_results",
+    "has_scale",
     "known_papers",
     "load",
     "rehearse",

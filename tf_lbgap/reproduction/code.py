@@ -11,7 +11,7 @@ import pathlib
 
 ASIDE = frozenset(
     {
-        *("report", "cli.py", "bars.py", "__main__.py"),
+        *("report", "cli.py", "commands", "bars.py", "__main__.py"),
         *("advice", "advisor.py", "pilot", "search", "tuning"),
         *("reproduction/sabotage.py", "reproduction/rehearsal.py"),
     }

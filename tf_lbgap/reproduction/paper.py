@@ -184,6 +184,13 @@ def at_scale(content, scale):
     return laid_over(content, scales.get(scale) or {})
 
 
+def has_scale(path, scale):
+    """Return whether a file has a scale; all have the small one, and none has what is not in `SCALES`."""
+    if scale not in SCALES:
+        raise ConfigError(f"--scale {scale}: is none of {', '.join(SCALES)}.")
+    return scale == "small" or scale in (read(path).get("scales") or {})
+
+
 def laid_over(content, more):
     """Dicts are joined, except calls, which are replaced if they call something else."""
     for key, value in more.items():
