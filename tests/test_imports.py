@@ -54,7 +54,7 @@ ARROWS = {
     "callbacks": _CALLBACKS,
     "experiment": {"callbacks", "interrupts", "tf_config", *_CALLBACKS},
     "claims": {"critical_batch_size"},
-    "reproduction": {"experiment", "claims", *_CALLBACKS},
+    "reproduction": {"experiment", "claims", "pilot", *_CALLBACKS},
     "report": {"experiment", "claims", "tb_plugin", "critical_batch_size"},
     "bars": set(),
     "interrupts": set(),
@@ -173,10 +173,11 @@ def test_importing_the_package_imports_neither_tensorflow_nor_numpy():
     assert in_a_new_process(code).strip() == "[]"
 
 
-def test_rules_claims_and_configurations_are_imported_without_tensorflow():
+def test_rules_claims_configurations_and_papers_are_read_without_tensorflow():
     code = (
         "import sys, tf_lbgap; tf_lbgap.schedules.constant(1); tf_lbgap.scaling; tf_lbgap.experiment.from_dict;"
-        "import tf_lbgap.claims, tf_lbgap.report; print('tensorflow' in sys.modules, 'keras' in sys.modules)"
+        "import tf_lbgap.claims, tf_lbgap.report; [tf_lbgap.reproduction.load('keskar2017', s) for s in ('small', 'full')];"
+        "print('tensorflow' in sys.modules, 'keras' in sys.modules)"
     )
     assert in_a_new_process(code).strip() == "False False"
 

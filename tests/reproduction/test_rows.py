@@ -64,3 +64,14 @@ def test_a_rate_is_chosen_by_the_mean_over_two_splits_that_nobody_else_uses(monk
     assert (row["learning_rate"], row["learning_rate_at_edge"]) == (0.1, True)
     assert len(asked) == 7 and asked[-1] == (0.1, 7)
     assert len({seed for _, seed in asked}) == 3
+
+
+@pytest.mark.parametrize("noise", [{"alpha": 3}, {"fraction": 0.5}], ids=["copies", "drawn anew"])
+def test_copies_with_noisy_labels_are_no_further_examples_of_the_pool(noise):
+    """100 of 1,797 digits are 100 draws, however often each is there: else intervals would allow for 400."""
+    clean = {"call": "data.datasets.digits", "num_train": 100}
+    split = load_split({"call": "data.corruption.noisy_labels", "data": clean, **noise}, 0)
+    assert len(split.y_train) == (400 if "alpha" in noise else 100)
+    again = load_split({"call": "data.corruption.noisy_labels", "data": {"call": "data.corruption.noisy_labels", "data": clean, "alpha": 1}, **noise}, 0)  # fmt: skip
+    for each in (split, again):
+        assert [data_row(each)[key] for key in ("num_train", "pool")] == [100, 1797]

@@ -72,7 +72,8 @@ def noisy_labels(data, *, fraction=None, alpha=None, kind="uniform", num_classes
         f"{amount:g} noisy labels per clean one" if alpha is not None else f"{100 * amount:g} % noisy labels"
     )
     name = f"{split.name}, {noise} ({what})"
-    return dataclasses.replace(split, x_train=x, y_train=y, name=name)
+    drawn = split.num_drawn or len(split.y_train)
+    return dataclasses.replace(split, x_train=x, y_train=y, name=name, num_drawn=drawn)
 
 
 def _corrupted(x, y, adds, amount, kind, num_classes, seed):
