@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import tf_lbgap as lb
-from tf_lbgap.training import Adversarial, Conservative, NoisyGradient, SharpnessAware, Stability
+from tf_lbgap.training import Adversarial, Conservative, NoisyGradient, QuasiNewton, SharpnessAware, Stability
 
 # 37 examples in batches of 16 are 16, 16 and a ragged 5.
 NUM_EXAMPLES, BATCH_SIZE = 37, 16
@@ -81,6 +81,8 @@ CHANGES = {
     "random_noise": lambda: Adversarial("random_sign", 0.1),
     "stability": lambda: Stability(0.1, sigma=0.2),
     "noisy_gradient": lambda: NoisyGradient(4),
+    "quasi_newton": lambda: QuasiNewton(damping=0.5, first=0.1),
+    "quasi_newton_of_averages": lambda: QuasiNewton(every=2, first=0.1),
 }
 _BY_PART = ("m_sam", "adversarial_replace", "random_noise", "stability", "noisy_gradient")
 BY_PART = [CHANGES[name] for name in _BY_PART]  # what depends on how a batch is cut

@@ -1,7 +1,7 @@
 """What changes the update itself, inside `fit` and with the user's own model.
 
 Batches beyond memory are accumulated from micro-batches; `SharpnessAware`, `Conservative`, `Adversarial`, `Stability`,
-`NoisyGradient`, `Backtracking` and `VarianceReduced` are changes that `callbacks.ChangeUpdates` puts around the model's
+`NoisyGradient`, `Backtracking`, `VarianceReduced` and `QuasiNewton` are changes that `callbacks.ChangeUpdates` puts around the model's
 `train_step`, alone or together. `FullBatch` minimises the loss of all data at once, without `fit`.
 """
 
@@ -12,6 +12,7 @@ from tf_lbgap.training.conservative import Conservative
 from tf_lbgap.training.full_batch import FullBatch
 from tf_lbgap.training.micro_gradients import MicroGradients
 from tf_lbgap.training.noisy_gradient import NoisyGradient
+from tf_lbgap.training.quasi_newton import QuasiNewton
 from tf_lbgap.training.search import find_micro_batch_size
 from tf_lbgap.training.sharpness_aware import SharpnessAware
 from tf_lbgap.training.stability import Stability
@@ -28,6 +29,7 @@ __all__ = [
     "FullBatch",
     "MicroGradients",
     "NoisyGradient",
+    "QuasiNewton",
     "SharpnessAware",
     "Stability",
     "StaticUpdates",

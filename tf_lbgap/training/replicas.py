@@ -34,3 +34,12 @@ def may_be_summed_before(optimizer):
 def summed_before(optimizer):
     """Let `optimizer.apply` in the block take gradients for summed."""
     return held_in_thread(optimizer, "_all_reduce_sum_gradients", lambda summed: list)
+
+
+def apply_summed(optimizer, grads, variables):
+    """Let an optimizer that does not clip apply gradients that `summed` returned, or what each replica made of them alike."""
+    if may_be_summed_before(optimizer):
+        with summed_before(optimizer):
+            optimizer.apply(grads, variables)
+    else:  # the replicas' shares are added up
+        optimizer.apply([None if g is None else g / count() for g in grads], variables)
