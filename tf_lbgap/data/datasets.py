@@ -31,7 +31,9 @@ class Split:
     y_test: np.ndarray  # (num_test,) int64
     name: str
     pool: int | None = None  # examples that the training set was drawn from; None: not known
-    num_drawn: int | None = None  # of them, where the training set has copies; None: as many as it has examples
+    num_drawn: int | None = (
+        None  # of them, where the training set has copies; None: as many as it has examples
+    )
 
     @property
     def num_classes(self):

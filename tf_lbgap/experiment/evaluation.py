@@ -10,10 +10,15 @@ import tensorflow as tf
 from tf_lbgap.curvature.objective import Objective
 
 CHUNK = 2000  # examples per forward pass
+MOST = (
+    2**27
+)  # numbers that a model gives in one: half a gigabyte of logits, such as those of all tokens of texts
 
 
 class Evaluation:
     """Loss and accuracy of a model on arrays, without `model.evaluate`'s set-up of each call.
+
+    Labels that the loss ignores (its `ignore_class`, such as padding) count neither as right nor as wrong.
 
     Args:
         model: A built Keras model.
@@ -22,21 +27,22 @@ class Evaluation:
 
     def __init__(self, model, loss):
         self._objective = Objective(model, loss)
-        self._model = model
+        self._model, self._ignored = model, getattr(loss, "ignore_class", None)
+        self._size = _chunk_size(model)
         self._sums = tf.function(self._sums_of_chunk, autograph=False, reduce_retracing=True)
         self._singles = tf.function(self._singles_of_chunk, autograph=False, reduce_retracing=True)
 
     def __call__(self, x, y):
         """Return the mean loss and the share of right classes (NaN if y are no classes), two floats."""
         loss = right = weight = 0.0
-        for part in chunks(x, y):
+        for part in chunks(x, y, self._size):
             sums = self._sums(*part)
             loss, weight, right = loss + float(sums[0]), weight + float(sums[1]), right + float(sums[2])
         return loss / weight, right / len(keras.tree.flatten(y)[0])
 
     def examples(self, x, y):
         """Return loss and accuracy of each example, float32, shapes (examples,); labels are integers."""
-        parts = [[tensor.numpy() for tensor in self._singles(*part)] for part in chunks(x, y)]
+        parts = [[tensor.numpy() for tensor in self._singles(*part)] for part in chunks(x, y, self._size)]
         return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
     @contextlib.contextmanager
@@ -51,7 +57,7 @@ class Evaluation:
 
     def _singles_of_chunk(self, x, y):
         prediction = self._model(x, training=False)
-        return self._objective.of_examples(y, prediction), _accuracy(y, prediction)
+        return self._objective.of_examples(y, prediction), _accuracy(y, prediction, self._ignored)
 
     def _sums_of_chunk(self, x, y):
         prediction = self._model(x, training=False)
@@ -63,16 +69,28 @@ class Evaluation:
             or len(prediction.shape) != y.shape.rank + 1
         ):
             return loss, weight, tf.constant(np.nan)
-        return loss, weight, tf.reduce_sum(_accuracy(y, prediction))
+        return loss, weight, tf.reduce_sum(_accuracy(y, prediction, self._ignored))
 
 
-def chunks(x, y):
+def chunks(x, y, size=CHUNK):
     """Yield (x, y) of so many examples as tensors; the last ones are fewer."""
-    for start in range(0, len(keras.tree.flatten(y)[0]), CHUNK):
-        yield keras.tree.map_structure(lambda a, s=start: tf.constant(a[s : s + CHUNK]), (x, y))
+    for start in range(0, len(keras.tree.flatten(y)[0]), size):
+        yield keras.tree.map_structure(lambda a, s=start: tf.constant(a[s : s + size]), (x, y))
 
 
-def _accuracy(y, prediction):
+def _chunk_size(model):
+    """`CHUNK`, or fewer where outputs are large."""
+    shapes = [output.shape[1:] for output in keras.tree.flatten(getattr(model, "outputs", None) or [])]
+    numbers = sum(math.prod(length or 1 for length in shape) for shape in shapes)
+    return max(1, min(CHUNK, MOST // max(numbers, 1)))
+
+
+def _accuracy(y, prediction, ignored=None):
     """The share of right classes of each example (1 or 0, if it has one label), shape [examples]."""
-    right = tf.equal(tf.argmax(prediction, -1), tf.cast(y, tf.int64))
-    return tf.reduce_mean(tf.cast(tf.reshape(right, [tf.shape(y)[0], -1]), tf.float32), -1)
+    rows = [tf.shape(y)[0], -1]
+    right = tf.reshape(tf.equal(tf.argmax(prediction, -1), tf.cast(y, tf.int64)), rows)
+    right = tf.cast(right, tf.float32)
+    if ignored is None:
+        return tf.reduce_mean(right, -1)
+    counted = tf.cast(tf.not_equal(tf.reshape(y, rows), tf.cast(ignored, y.dtype)), tf.float32)
+    return tf.math.divide_no_nan(tf.reduce_sum(right * counted, -1), tf.reduce_sum(counted, -1))

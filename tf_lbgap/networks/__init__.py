@@ -27,23 +27,34 @@ Parameters below are trainable ones, for the default arguments.
     c2, c4                15.0M 15.0M  Keskar et al. 2017: CIFAR-10, CIFAR-100, VGG-like
     resnet20 (resnet)        269,722  He et al. 2016: CIFAR-10
     wrn_16_4 (wide_resnet) 2,748,890  Smith et al. 2018: CIFAR-10
+    char_mlp                  41,886  characters of a text, minutes on a laptop
+    char_lstm                 25,758  the same
+    char_transformer          30,526  the same; Merrill et al. 2025 and Seesaw train large ones
     resnet50              25,583,592  Goyal et al. 2017: ImageNet
     inception_resnet_v2   55,813,192  Smith et al. 2018: ImageNet
+    transformer              591,360  translations, sentence to sentence, minutes on a laptop
 
 A new network is one function in one of these files, and its name in the import below. A file and a function
 in it never share a name.
 """
 
 from tf_lbgap.networks.applications import inception_resnet_v2, resnet50
+from tf_lbgap.networks.characters import char_lstm, char_mlp, char_transformer
 from tf_lbgap.networks.convolutional import c1, c2, c3, c4, small_cnn
+from tf_lbgap.networks.decoding import Greedy
 from tf_lbgap.networks.perceptron import f1, f2, mlp
 from tf_lbgap.networks.residual import resnet, resnet20, wide_resnet, wrn_16_4
+from tf_lbgap.networks.translation import transformer
 
 __all__ = [
+    "Greedy",
     "c1",
     "c2",
     "c3",
     "c4",
+    "char_lstm",
+    "char_mlp",
+    "char_transformer",
     "f1",
     "f2",
     "inception_resnet_v2",
@@ -52,6 +63,7 @@ __all__ = [
     "resnet20",
     "resnet50",
     "small_cnn",
+    "transformer",
     "wide_resnet",
     "wrn_16_4",
 ]
