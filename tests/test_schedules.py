@@ -17,6 +17,8 @@ from tf_lbgap.schedules import (
     join,
     linear,
     polynomial,
+    quarter_cosine,
+    reciprocal,
     scaled,
     staircase,
     stretched,
@@ -49,6 +51,8 @@ TYPED = [
     "polynomial(1.0, 0.0, epochs=90, power=2)",
     "cosine(0.1, epochs=200)",
     "cosine(0.1, epochs=200, final=0.001)",
+    "quarter_cosine(0.1, epochs=90)",
+    "reciprocal(halving, 8)",
     "warmup(3.2, epochs=5, initial=0.1)",
     "warmup(staircase(3.2, factor=0.1, milestones=[30, 60, 80]), epochs=5)",
     "join([0.1, halving, linear(0.1, 0.0, epochs=10)], [80, 85])",
@@ -323,3 +327,20 @@ def test_a_function_that_cannot_be_imported_is_refused_in_a_config_only(schedule
 def test_a_wrong_config_says_what_to_type(config, message):
     with pytest.raises(ValueError, match=message):
         from_config(config)
+
+
+def test_a_batch_that_grows_as_a_quarter_of_a_cosine_falls_saves_the_updates_of_the_paper():
+    """An update at progress p takes 1/cos of the first examples, so T epochs take ∫ cos(π p / 2 T) dp = 2 T / π updates."""
+    batch, updates, seen = reciprocal(quarter_cosine(0.1, epochs=3), 1e-4), 0, 0.0
+    while seen < 3:
+        updates, seen = updates + 1, seen + batch(seen)
+    assert updates / 3e4 == pytest.approx(2 / math.pi, rel=1e-3)
+    assert quarter_cosine(0.2, epochs=3)(1) == pytest.approx(0.2 * math.sqrt(3) / 2, rel=1e-12)
+    assert quarter_cosine(0.2, epochs=3)(7) == pytest.approx(0, abs=1e-12)
+
+
+def test_reciprocal_refuses_a_schedule_that_falls_to_zero_where_it_is_asked():
+    grown = reciprocal(linear(0.1, 0.0, epochs=4), 8)
+    assert grown(2) == pytest.approx(16, rel=1e-12)
+    with pytest.raises(ValueError, match=r"0.0 at 4\. Give it a final value above 0"):
+        grown(4)

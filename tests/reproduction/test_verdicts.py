@@ -136,6 +136,8 @@ def with_data(own, **data):
     ("of", "data", "extra"),
     [
         ("test_accuracy", {"num_train": 100, "num_test": 80, "pool": 180, "test_set": str}, 80 / 100),
+        ("test_accuracy", {"num_train": 100, "num_test": 80, "pool": None, "test_set": str}, 80 / 100),
+        ("test_accuracy", {"num_train": 100, "num_test": 80, "pool": 1080, "test_set": str}, 80 / 1000),
         ("top_eigenvalue", {"num_train": 100, "num_test": 80, "pool": 180, "test_set": str}, 100 / 80),
         ("test_accuracy", {"num_train": 200, "num_test": 50, "pool": 6000, "test_set": "a"}, 200 / 5800),
         ("test_accuracy", {"num_train": 200, "num_test": 50, "pool": 200, "test_set": "a"}, 0.0),
@@ -235,9 +237,23 @@ def test_slope_is_the_exponent_of_a_power_law_and_bend_its_change():
         claims.bend("x", "batch_size", at=100)(own)
 
 
+def test_a_quotient_is_of_two_quantities_of_one_arm_or_of_two():
+    own = {"a": {"before": 2.0, "after": 6.0}, "b": {"before": 12.0}}
+    statistic = claims.quotient("after", "a", per="before")
+    assert statistic.arms == ("a",) and statistic.outward(statistic(own)) == pytest.approx(3)
+    statistic = claims.quotient("after", "a", per="before", per_arm="b")
+    assert statistic.arms == ("a", "b") and statistic.outward(statistic(own)) == pytest.approx(0.5)
+    with pytest.raises(claims.Missing, match="b has no after"):
+        claims.quotient("after", "b", per="before")(own)
+
+
 def test_correlation_and_spread_are_over_arms():
     own = {name: {"x": x, "y": y} for name, x, y in (("a", 1, 9), ("b", 2, 3), ("c", 5, 4))}
     np.testing.assert_allclose(claims.correlation("x", "y")(own), -0.5)
+    for name, z in (("a", 1), ("b", 2), ("c", 7)):
+        own[name]["z"] = z
+    np.testing.assert_allclose(claims.closer_correlation("x", to="z", than="y")(own), 0.5)
+    np.testing.assert_allclose(claims.closer_correlation("x", to="y", than="z", arms=["a", "b"])(own), 0)
     np.testing.assert_allclose(claims.spread("x")(own), math.log(5))
     np.testing.assert_allclose(claims.spread("x", ["a", "b"])(own), math.log(2))
 

@@ -8,15 +8,18 @@ may have for the sentence to hold; `judge` gives each claim of a paper its verdi
 from tf_lbgap.claims.chances import power_of
 from tf_lbgap.claims.claim import Claim, Verdict, judge, not_run
 from tf_lbgap.claims.comparisons import COSTS, LEVEL, QUANTITIES, Summary, compare, holm, summarize
+from tf_lbgap.claims.interactions import difference_of_differences, ratio_of_ratios
 from tf_lbgap.claims.margins import equivalence, non_inferiority, power
 from tf_lbgap.claims.statistics import (
     Missing,
     Statistic,
     bend,
+    closer_correlation,
     correlation,
     critical_batch,
     difference,
     optimum_slope,
+    quotient,
     ratio,
     slope,
     spread,
@@ -33,10 +36,12 @@ __all__ = [
     "Summary",
     "Verdict",
     "bend",
+    "closer_correlation",
     "compare",
     "correlation",
     "critical_batch",
     "difference",
+    "difference_of_differences",
     "equivalence",
     "holm",
     "judge",
@@ -45,7 +50,9 @@ __all__ = [
     "optimum_slope",
     "power",
     "power_of",
+    "quotient",
     "ratio",
+    "ratio_of_ratios",
     "slope",
     "spread",
     "summarize",

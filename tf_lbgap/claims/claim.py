@@ -199,5 +199,6 @@ def _sentence(claim, estimate, interval, verdict, left_out, decided):
     inside = (claim.low is None or low > claim.low) and (claim.high is None or high < claim.high)
     outside = (claim.high is not None and low > claim.high) or (claim.low is not None and high < claim.low)
     if inside or outside:
-        return f"{text}: it would decide alone, and does not after Holm's correction for all claims of the paper."
+        alone = "PASS" if inside else "FAIL"
+        return f"{text}: alone it would {alone}, and does not after Holm's correction for all claims of the paper."
     return f"{text}: the interval covers both."

@@ -4,8 +4,8 @@ Seeds draw their training sets from one pool, so these overlap, and so may test 
 seeds has the variance of one times 1/J + rho/(1 - rho), as the variance between seeds estimates it. A mean over n examples
 out of N shares n/N of them with another such mean, in expectation, and is correlated with it by as much: rho = n/N.
 
-* Of what is measured on test examples, where these are what the training set left over of the pool, rho = n_test / (n_train + n_test), and
-  1/J + n_test/n_train is Nadeau and Bengio's corrected resampled t test.
+* Of what is measured on test examples that are redrawn, too, rho = n_test/N. Where these are all that the training set left over of the pool,
+  N = n_train + n_test, and 1/J + n_test/n_train is Nadeau and Bengio's corrected resampled t test.
 * Of all else, rho = n_train/N.
 
 Both ascribe all of the spread between seeds to the draw of examples and none to initial weights and order, so intervals are
@@ -48,7 +48,8 @@ def dependence(rows, of=""):
     train, test, pool = (max(row.get(key) or 0 for row in rows) for key in ("num_train", "num_test", "pool"))
     redrawn = len({row.get("test_set") for row in rows}) > 1
     if redrawn and of.startswith(("test_", "robust_")):
-        return Dependence(test / train, f"splits redrawn: variance × (1/J + {test}/{train})")
+        rest = max(train, pool - test)
+        return Dependence(test / rest, f"splits redrawn: variance × (1/J + {test}/{rest})")
     if pool > train:
         words = f"{train} of {pool} training examples redrawn: variance × (1/J + {train}/{pool - train})"
         return Dependence(train / (pool - train), words)

@@ -76,6 +76,24 @@ def difference(of, arm, to):
     return Statistic(function, f"{_words(of)}, {arm} − {to}", "difference", (arm, to), of)
 
 
+def quotient(of, arm, per, per_arm=None):
+    """Return one quantity of an arm divided by another one, of the same arm or of `per_arm`; both have to be above 0.
+
+    Example:
+        >>> statistic = quotient("after", "a", per="before")
+        >>> round(statistic.outward(statistic({"a": {"before": 2.0, "after": 6.0}})), 6)
+        3.0
+    """
+    per_arm = arm if per_arm is None else per_arm
+
+    def function(rows):
+        return math.log(_positive(rows, arm, of)) - math.log(_positive(rows, per_arm, per))
+
+    whose = f"{_words(of)} / {_words(per)}, {arm}" if per_arm == arm else ""
+    words = whose or f"{_words(of)} of {arm} / {_words(per)} of {per_arm}"
+    return Statistic(function, words, "ratio", tuple(dict.fromkeys((arm, per_arm))), of)
+
+
 def value(of, arm):
     """Return the statistic `of` of an arm."""
     return Statistic(lambda rows: _value(rows, arm, of), f"{_words(of)} of {arm}", "number", (arm,), of)
@@ -125,6 +143,20 @@ def correlation(of, against, arms=None):
 
     words = f"rank correlation of {_words(of)} with {_words(against)}"
     return Statistic(function, words, arms=_tuple(arms), of=of)
+
+
+def closer_correlation(of, to, than, arms=None):
+    """Return by how much `of` is closer tied to one quantity than to another: |ρ(of, to)| - |ρ(of, than)|, -1 to 1.
+
+    ρ is Spearman's rank correlation over arms, as of `correlation`.
+    """
+    closer, other = correlation(of, to, arms), correlation(of, than, arms)
+
+    def function(rows):
+        return abs(closer(rows)) - abs(other(rows))
+
+    words = f"rank correlation of {_words(of)}, size, with {_words(to)} minus with {_words(than)}"
+    return Statistic(function, words, "difference", _tuple(arms), of)
 
 
 def spread(of, arms=None):

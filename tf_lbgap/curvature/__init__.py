@@ -8,6 +8,7 @@ included.
 from tf_lbgap.curvature.check import check_model
 from tf_lbgap.curvature.conditioning import Condition, condition
 from tf_lbgap.curvature.dense import DenseOperator
+from tf_lbgap.curvature.determinants import LogDeterminant, log_determinant
 from tf_lbgap.curvature.fisher import FisherOperator
 from tf_lbgap.curvature.gauss_newton import GaussNewtonOperator
 from tf_lbgap.curvature.hessian import HessianOperator
@@ -27,6 +28,7 @@ __all__ = [
     "GaussNewtonOperator",
     "HessianOperator",
     "InputHessianOperator",
+    "LogDeterminant",
     "LossSurface",
     "Operator",
     "SpectralDensity",
@@ -35,6 +37,7 @@ __all__ = [
     "check_second_derivatives",
     "condition",
     "exact_second_derivatives",
+    "log_determinant",
     "spectral_density",
     "top_eigenpairs",
     "trace",

@@ -148,8 +148,23 @@ def spectral_density(operator, *, num_probes=8, num_steps=20, grid=None, varianc
 
 def _quadrature(operator, v, num_steps):
     """Nodes (ascending) and weights for the unit vector v; fewer than num_steps if the space is exhausted."""
+    return nodes_and_weights(*tridiagonal(operator, v, num_steps))
+
+
+def tridiagonal(operator, v, num_steps):
+    """The matrix in a basis of the Krylov space of v, by Lanczos' method with full reorthogonalisation.
+
+    Args:
+        operator: As of `spectral_density`.
+        v: A unit vector (n,), in the type of the basis.
+        num_steps: m, how many products.
+
+    Returns:
+        The diagonal, m numbers, and what is beside it, m - 1 of them; and after these the length of what would be
+        the next vector. All are fewer, and that length is 0, if the space is exhausted.
+    """
     basis = np.empty((num_steps, len(v)), v.dtype)
-    diagonal, off_diagonal = [], []
+    diagonal, beside = [], []
     largest = 0.0
     for m in range(num_steps):
         basis[m] = v
@@ -166,13 +181,22 @@ def _quadrature(operator, v, num_steps):
             product = product - (basis[: m + 1] @ product) @ basis[: m + 1]
         beta = _norm(product)
         if beta <= _BREAKDOWN * np.finfo(v.dtype).eps * largest:
+            beside.append(0.0)
             break
-        off_diagonal.append(beta)
+        beside.append(beta)
         v = product / v.dtype.type(beta)
-    size = len(diagonal)
-    off_diagonal = off_diagonal[: size - 1]
-    tridiagonal = np.diag(diagonal) + np.diag(off_diagonal, 1) + np.diag(off_diagonal, -1)
-    nodes, vectors = np.linalg.eigh(tridiagonal)
+    return np.array(diagonal), np.array(beside)
+
+
+def nodes_and_weights(diagonal, beside):
+    """Eigenvalues (m,), ascending, of a tridiagonal matrix, and the squared first components of its eigenvectors.
+
+    Args:
+        diagonal: (m,).
+        beside: (m - 1,), or more, of which the rest does not count.
+    """
+    beside = beside[: len(diagonal) - 1]
+    nodes, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
     return nodes, vectors[0] ** 2
 
 

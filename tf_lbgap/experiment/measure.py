@@ -148,7 +148,7 @@ def known():
         name
         for name in sharpness.__all__
         if inspect.isfunction(getattr(sharpness, name))
-        and name not in ("rescale_relu", "sampled_average_sharpness")
+        and name not in ("negative_log_evidence", "rescale_relu", "sampled_average_sharpness")
     )
 
 

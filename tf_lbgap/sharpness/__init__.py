@@ -1,7 +1,8 @@
 """Sharpness of the loss at the weights: numbers that are said to tell how a network generalizes.
 
 Every measure takes `(model, loss, batches)`, or a `Subject` that keeps what was traced, changes nothing in the model,
-and returns one float. Which of them notice a rescaling of a ReLU network that leaves its function as it is:
+and returns one float (the evidence, and an average with its error, several). Which of them notice a rescaling of a ReLU
+network that leaves its function as it is:
 
 | notice it | do not |
 |---|---|
@@ -9,6 +10,7 @@ and returns one float. Which of them notice a rescaling of a ReLU network that l
 | `ascent_sharpness`, `m_sharpness` | `average_sharpness(adaptive=True)` |
 | `average_sharpness` | `relative_flatness`, `squared_fisher_rao_norm` |
 
+The evidence (`negative_log_evidence`) notices, unless the prior goes with the weights.
 `relative_flatness` of a layer does notice if the neurons of the layer before are rescaled one by one.
 Compare networks at equal training loss: most of these numbers fall with the loss itself.
 """
@@ -18,6 +20,7 @@ from tf_lbgap.sharpness.ascent import ascent_sharpness, m_sharpness
 from tf_lbgap.sharpness.average import AverageSharpness, average_sharpness, sampled_average_sharpness
 from tf_lbgap.sharpness.eigenvalue import hessian_trace, top_eigenvalue
 from tf_lbgap.sharpness.epsilon import epsilon_sharpness
+from tf_lbgap.sharpness.evidence import Evidence, negative_log_evidence
 from tf_lbgap.sharpness.fisher_rao import squared_fisher_rao_norm
 from tf_lbgap.sharpness.flatness import relative_flatness
 from tf_lbgap.sharpness.rescaling import rescale_relu
@@ -25,6 +28,7 @@ from tf_lbgap.sharpness.subject import Subject
 
 __all__ = [
     "AverageSharpness",
+    "Evidence",
     "Subject",
     "adaptive_sharpness",
     "ascent_sharpness",
@@ -32,6 +36,7 @@ __all__ = [
     "epsilon_sharpness",
     "hessian_trace",
     "m_sharpness",
+    "negative_log_evidence",
     "relative_flatness",
     "rescale_relu",
     "sampled_average_sharpness",
