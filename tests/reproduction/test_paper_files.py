@@ -147,10 +147,11 @@ def test_names_of_papers_scales_and_files_that_are_none():
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_call_of_a_papers_file_can_be_made_at_every_scale(path):
-    scales = ["small", *yaml.safe_load(path.read_text()).get("scales", {})]
-    for scale in scales:
+    content = yaml.safe_load(path.read_text())
+    verdicts = 5 if "rules" in content else 1
+    for scale in ("small", *content.get("scales", {})):
         made = reproduction.load(path, scale)
-        assert sum(t.claim.primary for t in made.claims) == 5, "one verdict under each rule"
+        assert sum(t.claim.primary for t in made.claims) == verdicts, "one verdict under each rule"
         for each in made.experiments.values():
             check_calls(each)
 

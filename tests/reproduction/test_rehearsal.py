@@ -230,6 +230,20 @@ def test_what_cannot_be_sabotaged_is_refused():
     assert [arm["optimizer"]["learning_rate"] for arm in arms.values()] == pytest.approx([1.0, 1.0])
 
 
+def test_a_paper_without_rules_is_sabotaged_as_its_experiment_says_and_a_simulation_is_refused():
+    content = {**TINY, "primary": "fewer"}
+    del content["rules"]
+    broken = papers.from_dict(sabotaged(content, "swapped"), "tiny")
+    assert list(broken.experiments) == ["sweep"] and [c.claim.rule for c in broken.claims] == ["epochs"]
+    assert {name: arm["batch_size"] for name, arm in broken.experiments["sweep"].arms.items()} == {
+        "a": 60,
+        "b": 20,
+    }
+    simulated = {**content, "studies": {"sim": {"call": "x:y"}}, "claims": {"fewer": {**TINY["claims"]["fewer"], "in": "sim"}}}  # fmt: skip
+    with pytest.raises(ConfigError, match="is about no arm that is trained"):
+        sabotaged(simulated, "rate")
+
+
 @pytest.mark.slow
 @needs_fashion
 @pytest.mark.parametrize("kind", ["rate", "labels"])

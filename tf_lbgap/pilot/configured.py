@@ -49,13 +49,14 @@ def advise_arm(arm, *, check_examples=1000, target_loss=None, budget=60.0, seed=
         )
 
 
-def branches_of_arm(arm, epochs, *, seed=0, tell=None):
+def branches_of_arm(arm, epochs, *, seed=0, tell=None, **options):
     """Yield (epochs, `Branches`, `NoiseRow` or None) of an arm that is trained for so many epochs, one after the other.
 
     Args:
         arm: Dict with the keys of `experiment.config.DEFAULTS`; it trains at the batch and the rate that it begins with.
         epochs: Whole numbers, ascending.
         seed, tell: As for `advise_arm`.
+        **options: Of `branched_training`, such as `factors`.
 
     Raises:
         ConfigError: If the arm cannot be made or branched; the line says what to type.
@@ -72,7 +73,7 @@ def branches_of_arm(arm, epochs, *, seed=0, tell=None):
                 )
                 done = count
             tell(f"branches after {count} epochs")
-            found = branched_training(model, batches)
+            found = branched_training(model, batches, **options)
             points(int(model.optimizer.iterations.numpy()), float(count), found.start_loss)
             at_hand = [row for row in points.rows if row.progress == count]
             yield count, found, at_hand[0] if at_hand else None

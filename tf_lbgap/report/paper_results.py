@@ -50,6 +50,12 @@ _QUANTITIES = {
     "seconds_train": Quantity("training time", unit="s"),
     "seconds_cpu": Quantity("CPU time", unit="s"),
     "distance": Quantity("distance from start"),
+    "twin_distance": Quantity("distance between twins"),
+    "test_chrf": Quantity("chrF"),
+    "test_bleu": Quantity("BLEU"),
+    "top_over_edge": Quantity("top eigenvalue / edge"),
+    "time_to_escape": Quantity("rate × updates to escape"),
+    "staleness": Quantity("staleness", unit="updates"),
 }
 _ROBUST = "robust_accuracy_"
 

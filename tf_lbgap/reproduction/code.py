@@ -12,7 +12,7 @@ import pathlib
 ASIDE = frozenset(
     {
         *("report", "cli.py", "commands", "bars.py", "__main__.py"),
-        *("advice", "advisor.py", "pilot", "search", "tuning"),
+        *("advice", "search", "tuning"),
         *("reproduction/sabotage.py", "reproduction/rehearsal.py"),
     }
 )

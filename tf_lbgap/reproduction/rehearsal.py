@@ -74,5 +74,5 @@ def _made_up(data, num_train):
     if is_call(data.get("data")):
         return {**data, "data": _made_up(data["data"], num_train)}
     if data["call"] != DOWNLOADED:
-        return data
+        return {**data, "num_train": min(data["num_train"], num_train)} if data.get("num_train") else data
     return {"call": "data.datasets.synthetic", "name": data["name"], "num_train": num_train}

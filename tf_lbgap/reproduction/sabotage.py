@@ -30,6 +30,8 @@ def sabotaged(content, kind, factor=10):
     if kind not in KINDS:
         raise ConfigError(f"{kind!r} is no way to break a paper. {nearest(kind, KINDS)}")
     content = _primary_only(copy.deepcopy(content))
+    if _places(content["claims"][content["primary"]])[0] not in content["experiments"]:
+        raise ConfigError(f"{content['primary']}: is about no arm that is trained, so nothing can be broken.")
     experiments, claim = content["experiments"], content["claims"][content["primary"]]
     arms = experiments[_places(claim)[0]]["arms"]
     tested, other = claim["statistic"].get("arm"), claim["statistic"].get("to")
@@ -60,18 +62,18 @@ def _shuffle_labels(content):
 
 def _primary_only(content):
     """Keep the primary claim under the paper's own rule, with its experiment and those that its studies measure."""
-    name, rule = content["primary"], content["rules"]["own"]
-    claim, settings = content["claims"][name], content["rules"][rule]
-    place, *more = _places(claim)
+    name, rules = content["primary"], content.get("rules")
+    claim, (place, *more) = content["claims"][name], _places(content["claims"][name])
+    settings = rules[rules["own"]] if rules else {}
     studies = {key: call for key, call in content.get("studies", {}).items() if key in more}
     measured = [each for call in studies.values() for each in _places(call)]
     others = dict.fromkeys(EQUAL, f"{NOT_RUN}sabotage is of the paper's own rule")
     return {
         **{key: value for key, value in content.items() if key not in ("figures", "features")},
-        "rules": {**others, "own": rule, rule: settings},
+        **({"rules": {**others, "own": rules["own"], rules["own"]: settings}} if rules else {}),
         "experiments": {
             each: laid_over(own, settings) if each == place else own
-            for each, own in content["experiments"].items()
+            for each, own in content.get("experiments", {}).items()
             if each in (place, *measured)
         },
         "studies": studies,

@@ -7,6 +7,7 @@ import math
 import pathlib
 
 from tf_lbgap import claims
+from tf_lbgap.experiment.calls import ConfigError
 from tf_lbgap.experiment.files import digest
 from tf_lbgap.experiment.judged_on import FILE, ORIGIN, read_examples
 from tf_lbgap.reproduction.code import code_digest
@@ -150,6 +151,11 @@ def _of_study(paper, name, rows, studies):
     measured = {(row["arm"], row["seed"]): row for row in rows[place]}
     for row in studies[name]["rows"]:
         arms = [row["arm"]] if (row["arm"], row["seed"]) in measured else row["arm"].split(" to ")
+        unknown = [arm for arm in arms if (arm, row["seed"]) not in measured]
+        if unknown:
+            raise ConfigError(
+                f"studies: {name}: returned a row of {row['arm']!r}, seed {row['seed']}, but {place} has no such arm and seed."
+            )
         ends = [measured[arm, row["seed"]] for arm in arms]
         origin = {key: ends[0].get(key) for key in ORIGIN}
         reasons = [f"{end['arm']} {end['why_not']}" for end in ends if "why_not" in end]
