@@ -42,7 +42,7 @@ def page_of_results():
 
 def test_each_paper_has_results_at_small_scale_and_other_seeds_are_others():
     assert [results["name"] for results in RESULTS] == NAMES
-    assert [results["name"] for results in OTHERS] == NAMES
+    assert [results["name"] for results in OTHERS] == [r["name"] for r in RESULTS if is_tested_under_each_rule(r)]
     first = {results["name"]: results for results in RESULTS}
     for results in RESULTS + OTHERS:
         assert results["scale"] == "small" and results["complete"]
@@ -113,10 +113,10 @@ def test_the_opening_of_the_readme_counts_the_verdicts_of_the_results():
     assert f"{len(claims)} claims make {sum(num.values())} tests" in opening
     assert f"{num['PASS']} PASS, {num['FAIL']} FAIL and {num['INCONCLUSIVE']} are INCONCLUSIVE" in opening
     here, there = ({key: v for r in all_of for key, v in verdicts_of(r)} for all_of in (RESULTS, OTHERS))
-    assert set(here) == set(there)
-    same = sum(here[key] == there[key] for key in here)
-    assert f"with other seeds {same} have the same verdict" in opening
-    assert not [key for key in here if {here[key], there[key]} == {"PASS", "FAIL"}]
+    assert set(there) <= set(here)
+    same = sum(here[key] == there[key] for key in there)
+    assert f"Of {len(there)} that were made again with other seeds {same} have the same verdict" in opening
+    assert not [key for key in there if {here[key], there[key]} == {"PASS", "FAIL"}]
 
 
 def verdicts_of(results):
