@@ -58,6 +58,7 @@ def test_a_moment_is_that_of_the_arms_own_training(run, found, seed):
 
 def test_a_row_is_made_of_the_first_and_the_last_moment():
     curve = {"epochs": [0.0, 1.0, 4.0], "critical": [4.0, 8.0, 32.0], "noise_scale": [2.0, np.nan, 3.2]}
+    curve["critical_high"] = [8.0, 16.0, 64.0]
     row = branching._row(curve)
     assert (row["doublings"], row["last_doublings"]) == (3, 2) and row["decades_over_noise"] == pytest.approx(
         1
@@ -65,6 +66,17 @@ def test_a_row_is_made_of_the_first_and_the_last_moment():
     assert (row["critical_batch_at_1"], row["noise_scale_at_4"]) == (8, 3.2)
     for noise in (0.0, np.inf, np.nan):
         assert np.isnan(branching._row({**curve, "noise_scale": [2.0, 2.0, noise]})["decades_over_noise"])
+
+
+@pytest.mark.parametrize(
+    ("high", "known"), [([8, 16, np.inf], (False, False)), ([8, np.inf, 64], (False, True))]
+)
+def test_a_ladder_that_ended_tells_no_critical_batch(high, known):
+    """Where batches of all factors did as well, the critical batch is that or larger: two such moments are not 'flat'."""
+    curve = {"epochs": [0.0, 1.0, 4.0], "critical": [4.0, 32.0, 32.0], "noise_scale": [2.0, 2.0, 3.2]}
+    row = branching._row({**curve, "critical_high": high})
+    assert row["doublings"] == 3
+    assert (np.isfinite(row["last_doublings"]), np.isfinite(row["decades_over_noise"])) == known
 
 
 def test_an_arm_that_diverged_has_no_numbers_and_no_curve(found):

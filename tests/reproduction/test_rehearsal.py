@@ -1,5 +1,6 @@
 """Rehearsals and sabotage: papers whose every arm fits two updates at each scale, and papers that are broken on purpose."""
 
+import copy
 import pathlib
 
 import numpy as np
@@ -233,12 +234,18 @@ def test_what_cannot_be_sabotaged_is_refused():
 def test_a_paper_without_rules_is_sabotaged_as_its_experiment_says_and_a_simulation_is_refused():
     content = {**TINY, "primary": "fewer"}
     del content["rules"]
+    content["experiments"] = copy.deepcopy(content["experiments"])
+    content["experiments"]["minima"] |= {"equal": "epochs", "epochs": 1}
     broken = papers.from_dict(sabotaged(content, "swapped"), "tiny")
     assert list(broken.experiments) == ["sweep"] and [c.claim.rule for c in broken.claims] == ["epochs"]
     assert {name: arm["batch_size"] for name, arm in broken.experiments["sweep"].arms.items()} == {
         "a": 60,
         "b": 20,
     }
+    measured = {**content, "primary": "barrier"}
+    broken = papers.from_dict(sabotaged(measured, "rate"), "tiny")
+    rates = [arm["optimizer"]["learning_rate"] for arm in broken.experiments["minima"].arms.values()]
+    assert list(broken.studies) == ["between"] and rates == pytest.approx([1.0, 1.0])
     simulated = {**content, "studies": {"sim": {"call": "x:y"}}, "claims": {"fewer": {**TINY["claims"]["fewer"], "in": "sim"}}}  # fmt: skip
     with pytest.raises(ConfigError, match="is about no arm that is trained"):
         sabotaged(simulated, "rate")

@@ -74,13 +74,16 @@ def _rehearse(papers, batch_size, console):
     from tf_lbgap import reproduction
 
     cap = None if batch_size is True else batch_size
-    failed = 0
+    failed = count = 0
     for row in reproduction.rehearse(papers, batch_size=cap):
+        count += 1
         failed += row["failure"] is not None
         outcome = row["failure"] or f"{row['updates']} updates, batch {row['batch_size']:,}"
         places = ", ".join(row["experiments"])
         console.print(f"{row['arm']} ({places}): {outcome}, {row['seconds']:.1f} s", soft_wrap=True)
-    console.print(f"{failed} failed" if failed else "none failed")
+    console.print(
+        f"{failed} failed" if failed else "none failed" if count else "nothing to rehearse: simulations only"
+    )
     return 1 if failed else 0
 
 

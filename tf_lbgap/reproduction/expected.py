@@ -15,8 +15,7 @@ def expected(paper):
 
 def _expected(paper, testable, num_claims):
     claim = testable.claim
-    seeds = [paper.experiments[name].seeds for name in _experiments(paper, testable.places)]
-    num_seeds = min(seeds, default=len(paper.seeds))
+    num_seeds = min(_num_seeds(paper, place) for place in testable.places)
     return {
         "name": claim.name,
         "says": claim.says,
@@ -30,7 +29,10 @@ def _expected(paper, testable, num_claims):
     }
 
 
-def _experiments(paper, places):
-    """Yield the experiments that places are of; a study is of one, a simulation of none."""
-    for place in places:
-        yield from (place,) if place in paper.experiments else paper.studies[place]["in"]
+def _num_seeds(paper, place):
+    """Return the seeds of an experiment, or of a study, which may have fewer than what it measures; a simulation has the file's."""
+    if place in paper.experiments:
+        return paper.experiments[place].seeds
+    study = paper.studies[place]
+    behind = [paper.experiments[name].seeds for name in study["in"]] or [len(paper.seeds)]
+    return min(*behind, study.get("seeds") or behind[0])

@@ -30,6 +30,8 @@ from tf_lbgap.reproduction.code import code_digest
 from tf_lbgap.reproduction.summary import hashes, summary
 from tf_lbgap.reproduction.work import arm_pieces, study_piece, work
 
+MADE_BY = "made_by.json"
+
 
 def reproduce(papers, *, jobs=1, again=False, listen=None):
     """Run papers, and yield the results of each as soon as it is done.
@@ -216,7 +218,7 @@ class _WallClock:
     """The seconds that a paper took, those before an interruption among them: beside the digest of the code, in `made_by.json`."""
 
     def __init__(self, output):
-        self._path = output / "made_by.json"
+        self._path = output / MADE_BY
         self._before, self._began = (read_json(self._path) or {}).get("seconds", 0.0), None
 
     def start(self):
@@ -245,11 +247,14 @@ def finished_results(paper):
 
 def _set_aside(output, again):
     """Move away what other code trained, or all of it; the directory itself stays, for this process holds its lock."""
-    made_by = read_json(output / "made_by.json")
+    made_by = read_json(output / MADE_BY)
     if made_by is None or (made_by.get("code") == code_digest() and not again):
         return
     before = output.with_name(output.name + ".before")
-    shutil.rmtree(before, ignore_errors=True)
-    before.mkdir()
-    for path in [path for path in output.iterdir() if path.name != LOCK]:
+    if (before / MADE_BY).exists():  # else a move that was interrupted goes on
+        shutil.rmtree(before)
+    before.mkdir(exist_ok=True)
+    # The digest goes last: without it nobody would know that what is left is of other code.
+    paths = sorted(output.iterdir(), key=lambda path: (path.name == MADE_BY, path.name))
+    for path in [path for path in paths if path.name != LOCK]:
         path.rename(before / path.name)

@@ -30,10 +30,10 @@ def sabotaged(content, kind, factor=10):
     if kind not in KINDS:
         raise ConfigError(f"{kind!r} is no way to break a paper. {nearest(kind, KINDS)}")
     content = _primary_only(copy.deepcopy(content))
-    if _places(content["claims"][content["primary"]])[0] not in content["experiments"]:
-        raise ConfigError(f"{content['primary']}: is about no arm that is trained, so nothing can be broken.")
     experiments, claim = content["experiments"], content["claims"][content["primary"]]
-    arms = experiments[_places(claim)[0]]["arms"]
+    if not experiments:
+        raise ConfigError(f"{content['primary']}: is about no arm that is trained, so nothing can be broken.")
+    arms = next((own["arms"] for name, own in experiments.items() if name in _places(claim)), {})
     tested, other = claim["statistic"].get("arm"), claim["statistic"].get("to")
     if kind in ("swapped", "bare") and (tested not in arms or other not in arms):
         raise ConfigError(f"{content['primary']}: compares no two arms, so none can be exchanged.")
@@ -63,18 +63,18 @@ def _shuffle_labels(content):
 def _primary_only(content):
     """Keep the primary claim under the paper's own rule, with its experiment and those that its studies measure."""
     name, rules = content["primary"], content.get("rules")
-    claim, (place, *more) = content["claims"][name], _places(content["claims"][name])
-    settings = rules[rules["own"]] if rules else {}
-    studies = {key: call for key, call in content.get("studies", {}).items() if key in more}
+    claim = content["claims"][name]
+    places, settings = _places(claim), rules[rules["own"]] if rules else {}
+    studies = {key: call for key, call in content.get("studies", {}).items() if key in places}
     measured = [each for call in studies.values() for each in _places(call)]
     others = dict.fromkeys(EQUAL, f"{NOT_RUN}sabotage is of the paper's own rule")
     return {
         **{key: value for key, value in content.items() if key not in ("figures", "features")},
         **({"rules": {**others, "own": rules["own"], rules["own"]: settings}} if rules else {}),
         "experiments": {
-            each: laid_over(own, settings) if each == place else own
+            each: laid_over(own, settings) if each == places[0] else own
             for each, own in content.get("experiments", {}).items()
-            if each in (place, *measured)
+            if each in (*places, *measured)
         },
         "studies": studies,
         "claims": {name: claim},
@@ -82,7 +82,8 @@ def _primary_only(content):
 
 
 def _places(call):
-    return [call["in"]] if isinstance(call["in"], str) else call["in"]
+    places = call.get("in") or ()
+    return [places] if isinstance(places, str) else list(places)
 
 
 def _bare(tested, other, claim):

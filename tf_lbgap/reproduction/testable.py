@@ -38,8 +38,8 @@ def claims_of(content, names, own_rule):
         if not isinstance(settings, dict):
             raise ConfigError(f"{where}: must hold says, in, statistic and a bound, not {settings!r}.")
         check_keys(settings, CLAIM_KEYS, where)
-        if "not_run" in settings:
-            yield _not_run(name, settings, where)
+        if settings.get("not_run") is not None:
+            yield _not_run(name, settings, where, primary)
             continue
         for rule in EQUAL if name == primary and own_rule else (None,):
             places = names.resolved(settings, where, rule)["in"]
@@ -56,10 +56,9 @@ def claims_of(content, names, own_rule):
             yield Testable(claim, places, names.reason(places))
 
 
-def _not_run(name, settings, where):
-    """Return a claim that this scale cannot tell, for the reason that stands in it."""
-    check_keys(settings, ("says", "source", "paper", "not_run"), f"{where}, which is not run")
-    claim = Claim(**_words(name, settings, where))
+def _not_run(name, settings, where, primary):
+    """Return a claim that this scale cannot tell, for the reason that stands in it; another scale may say `not_run: null`."""
+    claim = Claim(**_words(name, settings, where), primary=name == primary)
     return Testable(claim, (), text(settings["not_run"], f"{where}: not_run"))
 
 

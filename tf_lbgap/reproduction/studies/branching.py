@@ -46,7 +46,8 @@ def branched(
     Returns:
         `rows` with `critical_batch_at_4` and `noise_scale_at_4`, ..., in examples, for each moment; `doublings`, log2 of the last
         critical batch over the first, and `last_doublings`, over the last but one; and `decades_over_noise`, log10 of the last
-        critical batch over the noise scale there.
+        critical batch over the noise scale there. The last two are NaN where the largest factor lost nothing either, so that the
+        critical batch is not known; `doublings` is at least what it says then.
         A critical batch is the largest tried that was no worse: from the smallest to the largest size. `curves` with `epochs`,
         `critical`, `critical_low`, `critical_high`, `noise_scale`, `noise_scale_low`, `noise_scale_high` and `loss`. What
         cannot be told is NaN.
@@ -94,10 +95,13 @@ def _curve(arm, seed, epochs, options):
 def _row(curve):
     moments = [f"{epoch:g}" for epoch in curve["epochs"]]
     critical, noise = curve["critical"], curve["noise_scale"]
+    has_end = np.isfinite(curve["critical_high"])  # else the largest factor lost nothing either
     return {
         **{f"critical_batch_at_{at}": value for at, value in zip(moments, critical, strict=True)},
         **{f"noise_scale_at_{at}": value for at, value in zip(moments, noise, strict=True)},
         "doublings": math.log2(critical[-1] / critical[0]),
-        "last_doublings": math.log2(critical[-1] / critical[-2]),
-        "decades_over_noise": math.log10(critical[-1] / noise[-1]) if 0 < noise[-1] < math.inf else math.nan,
+        "last_doublings": math.log2(critical[-1] / critical[-2]) if has_end[-2:].all() else math.nan,
+        "decades_over_noise": math.log10(critical[-1] / noise[-1])
+        if has_end[-1] and 0 < noise[-1] < math.inf
+        else math.nan,
     }
