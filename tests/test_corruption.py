@@ -1,5 +1,7 @@
 """Label noise: how many labels change, to what, and that nothing else does."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -120,6 +122,54 @@ def test_labels_in_a_column_and_in_bytes_stay_so():
     assert np.sum(y[:, 0] != LABELS) == N // 2
     x, y = noisy_labels((IDS, LABELS.astype("uint8")[:, None]), alpha=1)
     assert (x.shape, y.shape, y.dtype) == ((2 * N,), (2 * N, 1), np.uint8)
+
+
+TOKENS = np.random.default_rng(2).integers(0, K, (1000, 7))
+
+
+def test_a_fraction_of_sequences_changes_that_many_labels_at_places_of_their_own():
+    _, y = noisy_labels((IDS[:1000], TOKENS), fraction=0.3, kind="confused")
+    changed = y != TOKENS
+    assert (y.shape, changed.sum()) == (TOKENS.shape, 2100)
+    np.testing.assert_array_equal(y[changed], (TOKENS[changed] + 1) % K)
+    assert within(np.sum(changed.all(1)), 1000, 0.3**7) and all(within(n, 1000, 0.3) for n in changed.sum(0))
+
+
+def test_copies_of_sequences_have_all_labels_drawn_and_keep_what_is_theirs():
+    x, y = noisy_labels((IDS[:1000], TOKENS), alpha=1, kind="confused")
+    is_clean = (y == TOKENS[x]).all(1)
+    np.testing.assert_array_equal(np.sort(x[is_clean]), IDS[:1000])
+    np.testing.assert_array_equal(y[~is_clean], (TOKENS[x[~is_clean]] + 1) % K)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sentences(datasets.Split):
+    texts_train: tuple = ()
+    padding = 4
+
+    def training_examples(self, numbers):
+        return {**super().training_examples(numbers), "texts": tuple(self.texts_train[i] for i in numbers)}
+
+
+@pytest.mark.parametrize("how", [{"fraction": 1}, {"alpha": 1}], ids=["fraction", "alpha"])
+@pytest.mark.parametrize("kind", ["uniform", "confused"])
+def test_padding_stays_and_is_never_drawn(how, kind):
+    """Also where x is a pair, and examples have texts: they go with their copies."""
+    ids = IDS[:1000]
+    split = Sentences(
+        (ids, 2 * ids), TOKENS, (ids[:9], ids[:9]), TOKENS[:9], name="s", texts_train=tuple(map(str, ids))
+    )
+    noisy = noisy_labels(split, **how, kind=kind)
+    x, y = noisy.x_train[0], noisy.y_train
+    np.testing.assert_array_equal(noisy.x_train[1], 2 * x)
+    assert noisy.texts_train == tuple(map(str, x))
+    np.testing.assert_array_equal(y == 4, TOKENS[x] == 4)
+    drawn = y != TOKENS[x]
+    total = np.sum(TOKENS != 4) * (1 if kind == "confused" else (K - 2) / (K - 1))
+    assert drawn.sum() == total if kind == "confused" else abs(drawn.sum() - total) < 150
+    if kind == "confused":
+        after = {c: (5 if c == 3 else (c + 1) % K) for c in range(K) if c != 4}
+        np.testing.assert_array_equal(y[drawn], [after[c] for c in TOKENS[x][drawn]])
 
 
 def test_keras_own_form_of_a_data_set_is_a_split():

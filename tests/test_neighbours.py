@@ -29,7 +29,42 @@ def test_in_a_configuration_it_is_of_the_seed_of_the_data_within():
     inner = {"call": "data.datasets.digits", "num_train": 50}
     found = load_split({"call": "data.neighbours.one_example_replaced", "data": inner}, 5)
     of_seed = lb.data.datasets.digits(num_train=50, seed=5)
-    assert (found.x_train != of_seed.x_train).any(1).nonzero()[0].tolist() == [0]
+    assert len((found.x_train != of_seed.x_train).any(1).nonzero()[0]) == 1
+    named = load_split(
+        {"call": "data.neighbours.one_example_replaced", "data": inner, "index": 3, "by": 4}, 5
+    )
+    np.testing.assert_array_equal(named.x_train[3], of_seed.x_test[4])
+
+
+def exchanged(num_train, **options):
+    """Return the positions that changed places, in sets whose examples are their numbers, the same for every seed."""
+    x = np.arange(num_train + 1000.0)[:, None]
+    data = (x[:num_train], x[:num_train, 0].astype(int)), (x[num_train:], x[num_train:, 0].astype(int))
+    found = lb.data.neighbours.one_example_replaced(data, **options)
+    ((index,), (by,)) = (
+        np.flatnonzero(part[:, 0] != was[:, 0])
+        for part, was in ((found.x_train, x[:num_train]), (found.x_test, x[num_train:]))
+    )
+    assert found.x_train[index, 0] == num_train + by == found.y_train[index]
+    return index, by
+
+
+def test_each_seed_exchanges_another_image_of_the_same_test_set():
+    pairs = [exchanged(500, seed=seed) for seed in range(5)]
+    assert len({index for index, _ in pairs}) == len({by for _, by in pairs}) == 5
+    assert pairs == [exchanged(500, seed=seed) for seed in range(5)]
+    assert [exchanged(40, seed=seed)[1] for seed in range(5)] == [
+        by for _, by in pairs
+    ]  # whatever the training set
+    assert exchanged(500, index=7, seed=1) == (7, pairs[1][1])
+    assert exchanged(500, index=7, by=2, seed=1) == (7, 2)
+
+
+def test_what_is_exchanged_is_not_drawn_by_the_numbers_that_drew_the_training_set():
+    """`default_rng(seed)` permutes the data sets; beside it `default_rng([seed, 0])` is no other stream."""
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        assert exchanged(500, seed=seed)[::-1] != (rng.integers(1000), rng.integers(500))
 
 
 @pytest.mark.parametrize(

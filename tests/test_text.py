@@ -8,7 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
-from tf_lbgap.data import bible, text
+from tf_lbgap import data
+from tf_lbgap.data import bible, shared_verses, text
 
 needs_bible = pytest.mark.skipif(
     shutil.which("bible") is None, reason="apt-get install bible-kjv bible-kjv-text"
@@ -129,6 +130,60 @@ def test_what_is_wrong_is_told(file, tmp_path):
         bible.chapters(tmp_path / "nothing.txt")
 
 
+def test_no_verse_of_a_training_chapter_is_in_a_test_chapter(tmp_path):
+    """Chapters 1, 3 and 4 are held together by a verse of 1 and 3, and another of 3 and 4; their windows name their chapter."""
+    path = tmp_path / "verses.txt"
+    shared = {"1": "a a a.", "3": "a a a. b b b.", "4": "b b b.", "2": "", "5": "", "6": ""}
+    lines = []
+    for chapter in "123456":
+        verses = [chapter * 5 + ".", *(f"{each.strip()}." for each in shared[chapter].split(".") if each)]
+        lines += [f"Ge{chapter}:{i} {verse}" for i, verse in enumerate(verses, 1)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    tested = []
+    for seed in range(20):
+        split = text.king_james(num_train=3, num_test=1, length=4, seed=seed, test_share=0.5, file=path)
+        train, test = (
+            {letter for x, _ in told(split, path, part) for letter in x if letter in "123456"}
+            for part in ("train", "test")
+        )
+        assert not (train & set("134") and test & set("134")), seed
+        tested += sorted(test)
+    assert {"2", "5"} < set(tested) and set(tested) & set("134")
+
+
+def test_a_text_whose_chapters_all_share_verses_cannot_be_divided(tmp_path):
+    path = tmp_path / "verses.txt"
+    for content in ("Ge1:1 One and only.\n", "Ge1:1 Same words.\nGe2:1 Other.\nGe2:2 Same words.\n"):
+        path.write_text(content, encoding="utf-8")
+        with pytest.raises(ValueError, match=r"cannot be divided.*two chapters or more"):
+            text.king_james(num_train=1, num_test=1, length=2, file=path)
+        path.unlink()
+
+
+@pytest.mark.parametrize("sizes", [[1, 1], [2, 1], [3, 4], [1, 2, 5], [52, *[1] * 200]], ids=str)
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.99])
+def test_whole_groups_are_dealt_and_both_sides_get_one(sizes, share):
+    ends = np.cumsum(sizes)
+    groups = [np.arange(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+    for seed in range(5):
+        train, test = shared_verses.dealt(groups, share, np.random.default_rng(seed))
+        assert len(train) and len(test)
+        assert sorted([*train, *test]) == list(range(ends[-1]))
+        assert not any(0 < np.isin(group, test).sum() < len(group) for group in groups)
+        if len(sizes) > 100:
+            assert len(test) == round(share * ends[-1])
+
+
+def test_classes_are_the_characters_of_the_text_whatever_the_windows_have(file):
+    """Of 4 windows most lack most of them; the space, the last one, is in 1 of 6 last targets."""
+    everything = len(set("".join(CHAPTERS)))
+    for seed in range(5):
+        split = text.king_james(num_train=2, num_test=2, length=2, targets="last", seed=seed, file=file)
+        assert split.num_classes == everything
+        assert data.held_out(split, share=0.5).num_classes == everything
+        assert split.characters == text.vocabulary(file)
+
+
 def write_program(folder, script, monkeypatch):
     folder.mkdir()
     (folder / "bible").write_text(f"#!/bin/sh\n{script}\n")
@@ -173,3 +228,22 @@ def test_debians_bible_has_its_chapters_and_the_characters_that_were_counted(tmp
         f"{-(odds * np.log(odds)).sum():.2f} nats ({-(odds * np.log2(odds)).sum():.2f} bits)" in text.__doc__
     )
     assert split.pool == sum((len(chapter) - 1) // 30 for chapter in chapters)
+
+
+@needs_bible
+def test_no_verse_of_debians_bible_is_on_both_sides(tmp_path, monkeypatch):
+    """Read from the file by the test: Ezra 2 and Nehemiah 7 have verses in common, and 2 Kings 19 and Isaiah 37."""
+    bible.chapters(data_dir=tmp_path)
+    of_chapter = {}
+    for line in (tmp_path / "king_james" / "verses.txt").read_text(encoding="utf-8").splitlines():
+        place, verse = line.split(" ", 1)
+        of_chapter.setdefault(place.split(":")[0], set()).add(verse)
+    assert of_chapter["Ezra2"] & of_chapter["Neh7"] and of_chapter["2Ki19"] & of_chapter["Isa37"]
+    verses, dealt = list(of_chapter.values()), shared_verses.dealt
+    sides = []
+    monkeypatch.setattr(shared_verses, "dealt", lambda *given: sides.append(dealt(*given)) or sides[-1])
+    for seed in range(5):
+        text.king_james(num_train=5, num_test=5, length=16, seed=seed, data_dir=tmp_path)
+        train, test = (set().union(*(verses[number] for number in side)) for side in sides[-1])
+        assert train.isdisjoint(test)
+        assert len(sides[-1][1]) == 119

@@ -7,7 +7,9 @@ from references import finite_difference_hessian
 
 import tf_lbgap as lb
 from tf_lbgap.curvature import HessianOperator
+from tf_lbgap.experiment.accuracy import TokenAccuracy
 from tf_lbgap.experiment.evaluation import Evaluation
+from tf_lbgap.experiment.making import make_compiled_model
 from tf_lbgap.losses import TokenCrossentropy
 
 K = 4
@@ -86,6 +88,10 @@ def test_its_hessian_is_that_of_finite_differences(size):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
 
 
+def identity_of(input_shape, num_classes, seed):
+    return identity()
+
+
 def identity():
     layer = keras.layers.Dense(K, use_bias=False, kernel_initializer="identity")
     return keras.Sequential([keras.Input((5, K)), layer])
@@ -108,6 +114,33 @@ def test_accuracy_and_loss_of_an_experiment_leave_out_padding():
     expected = [share * of_right + (1 - share) * of_wrong for share in shares]
     np.testing.assert_allclose(each[0], expected, rtol=1e-6)
     np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-6)
+
+
+def test_fit_logs_the_accuracy_without_padding():
+    """The same, from what an experiment compiles: at a rate of 0 batches of 2, 2 and 1 sentences."""
+    right = np.array([[1, 1, 0, 1, 0], [0, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [0, 1, 1, 0, 1]])
+    logits = 3.0 * np.eye(K)[np.where(right, TOKENS, (TOKENS + 1) % K)]
+    split = lb.data.datasets.Split(logits, TOKENS, logits[:3], TOKENS[:3], name="sentences")
+    config = {
+        "model": {"call": "test_token_crossentropy:identity_of"},
+        "loss": {"call": "losses.TokenCrossentropy"},
+        "optimizer": {"call": "keras.optimizers.SGD", "learning_rate": 0.0},
+        "jit_compile": False,
+        "steps_per_execution": 1,
+    }
+
+    model = make_compiled_model(config, split, 0)
+    options = {"batch_size": 2, "verbose": 0, "validation_data": (split.x_test, split.y_test)}
+    logs = model.fit(split.x_train, split.y_train, **options).history
+
+    np.testing.assert_allclose(logs["accuracy"], np.mean([2 / 3, 0, 2 / 5, 1, 1 / 2]), rtol=1e-6)
+    np.testing.assert_allclose(logs["val_accuracy"], np.mean([2 / 3, 0, 2 / 5]), rtol=1e-6)
+
+
+def test_the_metric_survives_being_saved_and_ignores_the_label_that_it_is_told():
+    metric = keras.metrics.deserialize(keras.metrics.serialize(TokenAccuracy(3)))
+    metric.update_state(TOKENS, np.eye(K)[np.where(TOKENS == 3, 0, TOKENS)])
+    assert (metric.name, float(metric.result())) == ("accuracy", 1.0)
 
 
 def test_without_padding_accuracy_is_of_all_labels():

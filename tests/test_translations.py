@@ -1,11 +1,13 @@
 """Verses, as `diatheke` prints them, and the arrays that are made of them."""
 
+import os
 import shutil
 import subprocess
 
 import numpy as np
 import pytest
 
+from tf_lbgap import data
 from tf_lbgap.data import translations, verses
 
 ENGLISH = """Genesis 1:1: In the beginning, God created
@@ -56,9 +58,9 @@ def _printed(monkeypatch):
     texts = dict(zip(verses.MODULES.values(), (ENGLISH, SPANISH), strict=True))
     monkeypatch.setattr(verses, "printed", texts.__getitem__)
     monkeypatch.setattr(verses, "WANTED", 2)
-    verses._pairs.cache_clear()
+    verses._read.cache_clear()
     yield
-    verses._pairs.cache_clear()
+    verses._read.cache_clear()
 
 
 @pytest.mark.usefixtures("_printed")
@@ -73,40 +75,74 @@ def test_pairs_are_of_one_reference_and_are_kept(tmp_path, monkeypatch):
     )
     assert verses.pairs(tmp_path) == expected
     monkeypatch.setattr(verses, "printed", None)  # it is not asked again
-    verses._pairs.cache_clear()
+    verses._read.cache_clear()
     assert verses.pairs(tmp_path) == expected
+
+
+@pytest.mark.usefixtures("_printed")
+def test_a_changed_copy_is_read_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    verses.pairs()
+    path = tmp_path / "verses" / verses.FILE
+    path.write_text("a\tb\tc\nd\te\tf\n", encoding="utf-8")
+    os.utime(path, ns=(1, 1))
+    assert verses.pairs() == (("a", "b", "c"), ("d", "e", "f"))
 
 
 @pytest.mark.usefixtures("_printed")
 def test_a_damaged_copy_is_no_data(tmp_path):
     verses.pairs(tmp_path)
     path = tmp_path / "verses" / verses.FILE
-    for content in (path.read_bytes()[:40], b"a\tb\nc\td\n"):
+    for content in (path.read_bytes()[:40], b"a\tb\nc\td\n", b"\xff\t\t\n" * 3):
         path.write_bytes(content)
-        verses._pairs.cache_clear()
+        verses._read.cache_clear()
         with pytest.raises(ValueError, match=r"is damaged.*Delete it"):
             verses.pairs(tmp_path)
 
 
 def test_what_is_not_installed_is_told_with_what_to_type(tmp_path, monkeypatch):
-    verses._pairs.cache_clear()
+    verses._read.cache_clear()
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
         FileNotFoundError, match=r"not installed.*apt-get install diatheke sword-text-web sword-text-sparv"
     ):
         verses.pairs(tmp_path / "data")
-    silent = subprocess.CompletedProcess([], 0, stdout=b"")
-    monkeypatch.setattr(subprocess, "run", lambda *args, **options: silent)
-    with pytest.raises(FileNotFoundError, match="prints nothing of 'engWEB2015eb'"):
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("exit 0", "prints nothing of 'engWEB2015eb'"),
+        ("echo Genesis 1:1: In; echo no such bible >&2; exit 3", "ended with 3.*and said 'no such bible'"),
+        (r"printf 'Genesis 1:1: se\361or\n'", "'engWEB2015eb' is no UTF-8"),
+        ("echo Genesis 1:1: In", "only 1 verses are in both"),
+    ],
+)
+def test_a_diatheke_that_fails_makes_no_copy(tmp_path, monkeypatch, script, said):
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "diatheke"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    with pytest.raises(FileNotFoundError, match=f"{said}.*apt-get install diatheke"):
         verses.pairs(tmp_path / "data")
     assert not (tmp_path / "data").exists()
+
+
+def test_diatheke_gets_no_input_and_no_folder_with_bibles_of_its_own(tmp_path, monkeypatch):
+    asked = {}
+    done = subprocess.CompletedProcess([], 0, stdout=b"Genesis 1:1: In\n")
+    monkeypatch.setattr(subprocess, "run", lambda *args, **options: asked.update(options) or done)
+    verses.printed("engWEB2015eb")
+    assert (asked["stdin"], asked["cwd"]) == (subprocess.DEVNULL, "/")
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("diatheke"), reason="needs Debian's diatheke and its two bibles")
 def test_the_bibles_themselves(tmp_path):
     """31,102 verses are in either; a few are empty in one of them. No heading is left of the thousands there were."""
-    verses._pairs.cache_clear()
+    verses._read.cache_clear()
     found = {reference: texts for reference, *texts in verses.pairs(tmp_path)}
     assert 31_000 < len(found) <= 31_102
     assert found["John 11:35"] == ["jesus wept.", "y lloró jesús."]
@@ -204,6 +240,21 @@ def test_the_vocabulary_is_that_of_the_tokenizer_whatever_the_targets_have():
     split = translations.verses(**OPTIONS)
     assert split.num_classes == 60
     assert max(array.max() for array in (*split.x_train, split.y_train)) < 60
+
+
+@few
+def test_what_is_held_out_keeps_its_texts_and_the_vocabulary():
+    """Each example's tokens say its own texts, on both sides."""
+    whole = translations.verses(**OPTIONS)
+    split = data.held_out(whole, share=0.2)
+    assert split.num_classes == 60
+    assert (len(split.texts_train), len(split.texts_test)) == (120, 30)
+    assert set(split.texts_train) | set(split.texts_test) == set(whole.texts_train)
+    for (said, _), meant, texts in (
+        (split.x_train, split.y_train, split.texts_train),
+        (split.x_test, split.y_test, split.texts_test),
+    ):
+        assert list(zip(split.decoded(said), split.decoded(meant), strict=True)) == list(texts)
 
 
 @few

@@ -99,7 +99,7 @@ class TokenCrossentropy(keras.losses.Loss):
     weighs more than one of a long sentence. A sentence of padding alone has loss 0.
 
     Args:
-        ignore_class: Token of the padding. `experiment` leaves it out of accuracies, too.
+        ignore_class: Token of the padding. `experiment` leaves it out of accuracies, too, those that `fit` logs among them.
         from_logits: Whether the model gives logits, as the networks of `networks` do.
         reduction, name, dtype: As for any Keras loss.
 

@@ -85,6 +85,25 @@ def test_by_quadrature_negative_eigenvalues_leave_no_lower_bound():
     assert np.isnan(found.low) and found.value == found.high
 
 
+def of_gauss(matrix, v, num_steps):
+    """n times Gauss' rule for vᵀ ln(I + A) v, and its nodes: eigenvalues of A projected on span{v, Av, A²v, ...}."""
+    basis = v[:, None] / np.linalg.norm(v)
+    for _ in range(num_steps - 1):
+        basis = np.linalg.qr(np.column_stack([basis, matrix @ basis[:, -1]]))[0]
+    nodes, vectors = np.linalg.eigh(basis.T @ matrix @ basis)
+    return len(v) * float(np.log1p(np.maximum(nodes, 0)) @ (vectors.T @ (basis.T @ v)) ** 2), nodes
+
+
+def test_one_rule_is_taken_for_all_vectors_where_some_meet_negative_eigenvalues():
+    operator = Recording(symmetric(np.r_[np.linspace(0.05, 5.0, 99), -0.3]))
+    found = log_determinant(operator, num_probes=8, num_steps=6)
+    rules = [of_gauss(operator.matrix, v, 6) for v in operator.vectors[::6]]
+    assert {nodes[0] < 0 for _, nodes in rules} == {False, True}
+    values = np.array([value for value, _ in rules])
+    assert found.value == pytest.approx(values.mean(), rel=1e-10) and found.value == found.high
+    assert found.standard_error == pytest.approx(values.std(ddof=1) / np.sqrt(8), rel=1e-9)
+
+
 def test_a_spectrum_of_few_values_is_exhausted_and_exact():
     operator = Recording(symmetric(np.r_[np.zeros(70), np.full(30, 9.0)]))
     found = log_determinant(operator, num_probes=2, num_steps=40)

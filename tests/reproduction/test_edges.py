@@ -1,7 +1,4 @@
-"""Batch sharpness against all batches of a small training set, and hovering against histories written by hand."""
-
-import itertools
-import json
+"""Hovering at the edge of stability, against histories written by hand."""
 
 import numpy as np
 import pytest
@@ -11,81 +8,25 @@ from tf_lbgap.experiment.calls import ConfigError
 from tf_lbgap.reproduction import studies
 from tf_lbgap.reproduction.finished import FinishedRun
 
-SGD = {"call": "keras.optimizers.SGD", "learning_rate": 0.1}
-MOMENTUM = {**SGD, "momentum": 0.5}
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("edges") / "run"
-    content = {
-        **tiny_runs.TINY,
-        "data": {"call": "data.datasets.digits", "num_train": 7},
-        "model": {"call": "networks.mlp", "widths": [2], "activation": "tanh"},
-        "loss": {"call": "losses.OneHotSquaredError"},
-        "arms": {
-            "pairs": {"batch_size": 2, "optimizer": MOMENTUM},
-            "all": {"batch_size": 7, "optimizer": SGD},
-            "schedule": {
-                "batch_size": 7,
-                "optimizer": SGD,
-                "learning_rate": {"call": "schedules.constant", "value": 0.1},
-            },
-        },
-        "output": str(folder),
-    }
-    tiny_runs.run(content)
+    tiny_runs.run({**tiny_runs.ONE_ARM, "epochs": 1, "output": str(folder)})
     return FinishedRun(folder)
 
 
-def gradient(flat, x, y):
-    """Of the mean of ½ |z - onehot|² over examples, z = tanh(x A + a) B + b, by hand."""
-    a, b, c, d = np.split(flat, np.cumsum([128, 2, 20]))
-    a, c = a.reshape(64, 2), c.reshape(2, 10)
-    hidden = np.tanh(x @ a + b)
-    out = (hidden @ c + d - np.eye(10)[y]) / len(y)
-    into = out @ c.T * (1 - hidden**2)
-    return np.concatenate([(x.T @ into).ravel(), into.sum(0), (hidden.T @ out).ravel(), out.sum(0)])
+@pytest.fixture
+def hovering(run, monkeypatch):
+    """Return the study of a history and of a number of updates, as if training had left them."""
 
+    def study(history, updates, loss=0.5, **options):
+        monkeypatch.setitem(run.row("small", 0), "updates", updates)
+        monkeypatch.setitem(run.row("small", 0), "train_loss", loss)
+        monkeypatch.setattr(run, "history", lambda arm, seed: history)
+        return studies.hovering(run, **options)
 
-def quotient(flat, x, y):
-    """gᵀHg / |g|², H by central differences of the gradient."""
-    g = gradient(flat, x, y)
-    direction = g / np.linalg.norm(g)
-    step = 1e-5 * direction
-    return direction @ (gradient(flat + step, x, y) - gradient(flat - step, x, y)) / 2e-5
-
-
-def test_batch_sharpness_of_all_examples_is_the_quotient_of_the_hessian(run):
-    (row,) = studies.batch_sharpness(run, arms=["all"], batches=3)["rows"]
-    flat = np.concatenate([np.float64(w).ravel() for w in run.weights("all", 0)])
-    x, y = run.sample("all", 0, 0)
-    assert row["batch_sharpness"] == pytest.approx(quotient(flat, np.float64(x), y), rel=1e-4)
-    assert row["batch_sharpness_error"] == pytest.approx(0, abs=1e-6)
-    assert row["over_edge"] == pytest.approx(row["batch_sharpness"] * 0.1 / 2)
-
-
-def test_batch_sharpness_is_the_mean_over_batches(run):
-    """All 21 pairs of seven examples: 400 draws have their mean to 4 standard errors, and no quotient outside of them."""
-    found = studies.batch_sharpness(run, arms=["pairs"], batches=400)
-    (row,) = found["rows"]
-    flat = np.concatenate([np.float64(w).ravel() for w in run.weights("pairs", 0)])
-    x, y = run.sample("pairs", 0, 0)
-    pairs = [list(pair) for pair in itertools.combinations(range(7), 2)]
-    values = np.array([quotient(flat, np.float64(x)[pair], y[pair]) for pair in pairs])
-    error = values.std() / 20
-    assert row["batch_sharpness"] == pytest.approx(values.mean(), abs=4 * error)
-    assert row["batch_sharpness_error"] == pytest.approx(error, rel=0.2)
-    assert row["over_small_edge"] == pytest.approx(row["batch_sharpness"] * 0.1 / (2 * 0.5))
-    assert row["over_large_edge"] == pytest.approx(row["batch_sharpness"] * 0.1 / (2 * 1.5))
-    assert (
-        sum(len(y) for _, y in run.subject("pairs", 0, 0).batches) == 7
-    )  # the next study measures on all examples
-
-
-def test_what_has_no_edge_is_told(run):
-    with pytest.raises(ConfigError, match="arms: schedule: batch sharpness is for SGD"):
-        studies.batch_sharpness(run, arms=["schedule"])
+    return study
 
 
 def measured(update, value, edge, converged=True):
@@ -93,25 +34,48 @@ def measured(update, value, edge, converged=True):
     return {**row, "edge_of_stability": edge}
 
 
-def test_hovering_is_read_from_the_last_quarter_of_what_converged(run):
-    path = run.folder / "all" / "0" / "curvature.json"
-    history = [measured(10 * i, float(i), 10.0) for i in range(1, 9)]
-    history[6]["converged"] = [False]  # update 70 of 80: the last quarter is 70 and 80
-    path.write_text(json.dumps(history))
-    try:
-        found = studies.hovering(run, arms=["all"], after=35)
-        (row,) = found["rows"]
-        assert row["top_over_edge"] == pytest.approx(0.8) and row["late_eigenvalue"] == 8
-        assert row["early_eigenvalue"] == 4 and row["sharpening"] == 2
-        assert found["curves"][0]["update"] == [10, 20, 30, 40, 50, 60, 80]
-        (row,) = studies.hovering(run, arms=["all"], part=1.0, after=90)["rows"]
-        assert row["late_eigenvalue"] == pytest.approx(29 / 7) and np.isnan(row["sharpening"])
-        path.write_text(json.dumps([{"update": 3, "values": [None], "converged": [False]}]))
-        (row,) = studies.hovering(run, arms=["all"])["rows"]
-        assert np.isnan([row[key] for key in ("top_over_edge", "late_eigenvalue", "sharpening")]).all()
-        with pytest.raises(ConfigError, match="at most 1"):
-            studies.hovering(run, arms=["all"], part=2)
-    finally:
-        path.unlink()
+def history():
+    rows = [measured(10 * i, float(i), 10.0) for i in range(1, 9)]
+    rows[6]["converged"] = [False]  # update 70 of 80: the last quarter is 70 and 80
+    return rows
+
+
+def test_hovering_is_read_from_what_converged_in_the_last_quarter(hovering):
+    found = hovering(history(), 80, after=35)
+    (row,) = found["rows"]
+    assert row["top_over_edge"] == pytest.approx(0.8) and row["late_eigenvalue"] == 8
+    assert row["early_eigenvalue"] == 4 and row["sharpening"] == 2
+    assert found["curves"][0]["update"] == [10, 20, 30, 40, 50, 60, 80]
+    (row,) = hovering(history(), 80, part=1.0, after=90)["rows"]
+    assert row["late_eigenvalue"] == pytest.approx(29 / 7) and np.isnan(row["sharpening"])
+
+
+def test_the_last_quarter_is_that_of_training_not_of_what_converged(hovering):
+    """Of 100 updates it begins after 75; of 120 after 90, and nothing was measured there."""
+    (row,) = hovering(history(), 100)["rows"]
+    assert row["late_eigenvalue"] == 8
+    (row,) = hovering(history(), 120)["rows"]
+    assert np.isnan([row[key] for key in ("top_over_edge", "late_eigenvalue", "sharpening")]).all()
+    assert row["early_eigenvalue"] == 1
+    (row,) = hovering(history()[:7], 80, part=0.5)["rows"]  # 50 and 60 are in the last half
+    assert row["late_eigenvalue"] == 5.5
+
+
+def test_what_did_not_converge_or_diverged_is_nan(hovering):
+    for found in (
+        hovering([{"update": 3, "values": [None], "converged": [False]}], 3),
+        hovering(history(), 80, loss=None),
+    ):
+        values = [value for key, value in found["rows"][0].items() if key not in ("arm", "seed")]
+        assert len(values) == 4 and np.isnan(values).all()
+    assert not found["curves"]
+
+
+def test_a_part_above_the_whole_is_told(hovering):
+    with pytest.raises(ConfigError, match="at most 1"):
+        hovering(history(), 80, part=2)
+
+
+def test_an_arm_without_a_monitor_is_told(run):
     with pytest.raises(ConfigError, match="curvature was not measured"):
-        studies.hovering(run, arms=["all"])
+        studies.hovering(run)

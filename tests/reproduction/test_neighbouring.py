@@ -13,9 +13,11 @@ from tf_lbgap.reproduction.finished import FinishedRun
 
 TWIN = {
     "call": "data.neighbours.one_example_replaced",
+    "index": 0,
     "data": {"call": "data.datasets.digits", "num_train": 60},
 }
 SGD = {"call": "keras.optimizers.SGD", "learning_rate": 0.1}
+GROWING = {"call": "schedules.staircase", "initial": 20, "factor": 2, "milestones": [1]}
 
 
 def arms():
@@ -23,8 +25,7 @@ def arms():
         "one": {"batch_size": 60, "epochs": 1},  # a single update on all 60
         "ragged": {"batch_size": 25, "epochs": 3},  # batches of 25, 25 and 10
         "same": {"batch_size": 25, "epochs": 2},
-        "fast": {"batch_size": 60, "epochs": 1, "optimizer": {**SGD, "learning_rate": 1.0}},
-        "momentum": {"batch_size": 60, "epochs": 1, "optimizer": {**SGD, "momentum": 0.5}},
+        "growing": {"batch_size": GROWING, "epochs": 3},
     }
     twins = {f"{arm}_twin": {**own, "data": TWIN} for arm, own in found.items()}
     twins["same_twin"] = found["same"]
@@ -49,7 +50,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(run):
-    names = ("one", "ragged", "same", "fast", "momentum")
+    names = ("one", "ragged", "same", "growing")
     found = studies.parameter_distance(run, pairs=[[name, f"{name}_twin"] for name in names], examples=50)
     return {(row["arm"].split(" to ")[0], row["seed"]): row for row in found["rows"]}
 
@@ -124,11 +125,26 @@ def test_the_bound_counts_each_visit_at_the_smallest_batch_and_holds(run, rows):
         assert row["learning_rate"] == 0.1 and row["batch_size"] == 25
 
 
-def test_no_bound_is_told_where_none_is_known(rows):
-    """A rate above 2 / β, and momentum."""
-    for arm in ("fast", "momentum"):
-        assert np.isnan(rows[arm, 0]["bound"]) and np.isnan(rows[arm, 0]["distance_over_bound"])
-        assert rows[arm, 0]["twin_distance"] > 0
+def test_where_the_batch_grew_there_is_a_distance_and_neither_a_batch_nor_a_bound(rows):
+    row = rows["growing", 0]
+    assert row["twin_distance"] > 0 and row["learning_rate"] == 0.1 and row["updates"] == 7
+    assert np.isnan(
+        [row[key] for key in ("batch_size", "bound", "distance_over_bound", "gap_over_bound")]
+    ).all()
+
+
+def test_what_diverged_has_the_settings_and_nothing_else(run, monkeypatch):
+    monkeypatch.setitem(run.row("one_twin", 0), "train_loss", None)
+    (row,) = studies.parameter_distance(run, pairs=[["one", "one_twin"]])["rows"]
+    assert row["updates"] == 1 and row["num_train"] == 60
+    assert np.isnan([row[key] for key in ("twin_distance", "bound", "generalization_gap")]).all()
+
+
+def test_twins_that_were_tuned_to_different_rates_are_told(run, monkeypatch):
+    monkeypatch.setitem(run.row("one", 0), "learning_rate", 0.1)
+    monkeypatch.setitem(run.row("one_twin", 0), "learning_rate", 0.2)
+    with pytest.raises(ConfigError, match=r"one and one_twin differ in the rates .* 0.1 and 0.2"):
+        studies.parameter_distance(run, pairs=[["one", "one_twin"]])
 
 
 def test_pairs_that_are_none_are_told(run):

@@ -42,7 +42,9 @@ def page_of_results():
 
 def test_each_paper_has_results_at_small_scale_and_other_seeds_are_others():
     assert [results["name"] for results in RESULTS] == NAMES
-    assert [results["name"] for results in OTHERS] == [r["name"] for r in RESULTS if is_tested_under_each_rule(r)]
+    assert [results["name"] for results in OTHERS] == [
+        r["name"] for r in RESULTS if is_tested_under_each_rule(r)
+    ]
     first = {results["name"]: results for results in RESULTS}
     for results in RESULTS + OTHERS:
         assert results["scale"] == "small" and results["complete"]

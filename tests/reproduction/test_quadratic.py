@@ -104,6 +104,26 @@ def test_memory_is_that_of_the_recursion_and_nan_where_that_has_no_logarithm():
     assert slow == pytest.approx(1, abs=0.05) and np.isnan([fast, epochs]).all()
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_rate_that_forgets_the_start_in_an_update_walks_on_independent_means():
+    """w is the mean of the last batch where rate x curvature is 1: its variance is 1 / (h B), and the recursion's root 0."""
+    (row,) = stationary_variance(
+        [0], arms={"a": arm(8, 2.0)}, curvatures=[0.5], examples=64, walkers=500, updates=200
+    )["rows"]
+    assert row["excess_loss"] == pytest.approx(0.5 / (0.5 * 8) / 2, rel=0.05)
+    assert row["variance_over_exact"] == pytest.approx(1, abs=0.05) and np.isnan(row["memory_over_exact"])
+
+
+@pytest.mark.filterwarnings("error")
+def test_memory_is_nan_without_a_warning_where_a_lag_is_not_within_the_walk():
+    """The lag is 1 / 0.01 = 100 updates."""
+    for updates, is_known in ((90, False), (100, False), (400, True)):
+        (row,) = stationary_variance(
+            [0], arms={"a": arm(8, 0.01)}, curvatures=[1.0], examples=64, walkers=50, updates=updates
+        )["rows"]
+        assert np.isfinite(row["memory_over_exact"]) == is_known
+
+
 @pytest.mark.parametrize(
     ("own", "told"),
     [

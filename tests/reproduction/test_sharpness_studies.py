@@ -98,8 +98,8 @@ def test_rescaled_it_is_the_network_with_other_weights(run):
     )["rows"]
     weights, x = run.weights("small", 0), run.sample("small", 0, 33)[0]
     rescaled = [weights[0] * 8, weights[1] * 8, weights[2] / 8, weights[3]]
-    assert row["evidence_penalty_x8"] == pytest.approx(penalty(gauss_newton(rescaled, x), 33, 0.7), rel=1e-3)
-    assert row["evidence_penalty_x1"] == pytest.approx(penalty(gauss_newton(weights, x), 33, 0.7), rel=1e-3)
+    assert row["evidence_penalty_x8"] == pytest.approx(penalty(gauss_newton(rescaled, x), 100, 0.7), rel=1e-3)
+    assert row["evidence_penalty_x1"] == pytest.approx(penalty(gauss_newton(weights, x), 100, 0.7), rel=1e-3)
     assert row["evidence_penalty_carried_prior_x8"] == pytest.approx(row["evidence_penalty_x1"], rel=1e-3)
     assert row["function_change_x8"] == 0  # a power of two
     for name in ("adaptive_sharpness", "relative_flatness"):
@@ -108,10 +108,25 @@ def test_rescaled_it_is_the_network_with_other_weights(run):
     np.testing.assert_array_equal(run.weights("small", 0)[0], weights[0])
 
 
+def test_of_layers_only_what_they_have_to_answer_for_is_told(run, monkeypatch):
+    few = {"arms": "small", "measures": ["adaptive_sharpness"], "examples": 33}
+    with pytest.raises(ConfigError, match=r"^layers: .* would change the function"):
+        studies.rescaling(run, layers=[1, 0], **few)
+
+    def diverged(*arguments, **options):
+        raise ValueError("The cost is nan.")
+
+    monkeypatch.setattr("tf_lbgap.reproduction.studies.rescalings.measured", diverged)
+    with pytest.raises(ValueError, match=r"^The cost is nan\.$"):
+        studies.rescaling(run, **few)
+
+
 def test_a_width_is_where_the_loss_has_risen():
     distances = np.linspace(0, 2, 201)
     assert width(distances, 3 + 2 * distances**2, 0.5) == pytest.approx(0.5, abs=1e-4)
-    assert width(distances, 3 + 0 * distances, 0.5) == 2
+    assert np.isnan(width(distances, 3 + 0 * distances, 0.5))
+    assert np.isnan(width(distances, 3 + 0.1 * distances, 0.5))
+    assert width([0.0, 1.0, 2.0], [1.0, 1.0, 1.5], 0.5) == 2
     assert width([0.0, 1.0, 2.0], [1.0, 1.1, np.inf], 0.5) == 1.5
 
 
@@ -121,7 +136,7 @@ def test_widths_are_those_of_the_network_in_numpy(run):
     x, y = run.sample("small", 0, 33)
     distances, logarithms = np.linspace(0, 1, 7) ** 2, []
     for i in range(2):
-        rng = np.random.default_rng([0, i])
+        rng = np.random.default_rng([0, 0xD12EC7, i])
         direction = flat([rng.normal(size=w.shape) * (w.ndim > 1) for w in weights])
         for sign in (1, -1):
             points = [unflat(flat(weights) + sign * a * direction, weights) for a in distances]
@@ -130,12 +145,37 @@ def test_widths_are_those_of_the_network_in_numpy(run):
             k = int(np.argmax(rises >= 0.5))
             logarithms.append(np.log(np.interp(0.5, rises[k - 1 : k + 1], distances[k - 1 : k + 1])))
     assert row["plain_width"] == pytest.approx(np.exp(np.mean(logarithms)), rel=1e-4)
-    assert row["weight_norm"] == pytest.approx(
+    assert row["kernel_norm"] == pytest.approx(
         np.hypot(*(np.linalg.norm(weights[i]) for i in (0, 2))), rel=1e-5
     )
     curve = next(each for each in found["curves"] if each["arm"] == "small, plain")
     assert curve["alpha"] == sorted(curve["alpha"]) and len(curve["train_loss"]) == 13
     assert curve["train_loss"][6] == pytest.approx(loss_and_accuracy(weights, x, y)[0], rel=1e-5)
+
+
+def test_a_rise_that_was_not_seen_is_no_width(run):
+    """Within a thousandth of a weight the loss does not rise by 0.5; along filters it does."""
+    (row,) = studies.random_lines(
+        run, arms="small", directions=1, points=6, examples=33, reach=8, plain_reach=1e-3
+    )["rows"]
+    assert np.isnan(row["plain_width"]) and row["filter_width"] > 0
+
+
+def test_directions_are_not_drawn_by_the_numbers_that_drew_the_training_set(run):
+    """`default_rng(seed)` permutes digits, and `default_rng([seed, 0])` is the same stream."""
+    (row,) = studies.random_lines(run, arms="small", directions=1, points=6, examples=33, plain_reach=1.0)[
+        "rows"
+    ]
+    weights, (x, y) = run.weights("small", 0), run.sample("small", 0, 33)
+    rng, logarithms, distances = np.random.default_rng(0), [], np.linspace(0, 1, 7) ** 2
+    direction = flat([rng.normal(size=w.shape) * (w.ndim > 1) for w in weights])
+    for sign in (1, -1):
+        points = [unflat(flat(weights) + sign * a * direction, weights) for a in distances]
+        rises = np.array([loss_and_accuracy(point, x, y)[0] for point in points])
+        rises -= rises[0]
+        k = int(np.argmax(rises >= 0.5))
+        logarithms.append(np.log(np.interp(0.5, rises[k - 1 : k + 1], distances[k - 1 : k + 1])))
+    assert row["plain_width"] != pytest.approx(np.exp(np.mean(logarithms)), rel=1e-3)
 
 
 def test_what_batch_normalization_undoes_moves_the_plain_width_only(tmp_path):
@@ -147,7 +187,13 @@ def test_what_batch_normalization_undoes_moves_the_plain_width_only(tmp_path):
     content["arms"] = {"small": {"batch_size": 30}}
     tiny_runs.run(content)
     (row,) = studies.random_lines(
-        FinishedRun(tmp_path / "run"), directions=1, points=5, factor=8, plane_points=3
+        FinishedRun(tmp_path / "run"),
+        directions=1,
+        points=9,
+        factor=8,
+        plane_points=3,
+        reach=8,
+        plain_reach=2,
     )["rows"]
     assert row["function_change_x8"] < 0.02
     assert row["filter_width_x8"] == pytest.approx(row["filter_width"], rel=0.03)

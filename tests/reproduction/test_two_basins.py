@@ -77,6 +77,17 @@ def test_walkers_leave_and_are_found_as_theory_says(batch_size):
     assert row["updates_to_escape"] * 0.002 == pytest.approx(row["time_to_escape"])
 
 
+def test_walkers_are_counted_as_often_as_there_are_times_or_it_is_told():
+    def counted(times):
+        own = {"batch_size": 3, "learning_rate": 0.01}
+        (curve,) = escape([0], arms={"a": own}, time=0.1, times=times, walkers=3)["curves"]
+        return len(curve["flat"]), len(curve["time"])
+
+    assert counted(10) == (11, 11) and counted(7) == (8, 8)
+    with pytest.raises(ConfigError, match="makes 10 updates in the time, too few to count walkers 11 times"):
+        counted(11)
+
+
 @pytest.mark.parametrize(
     ("own", "told"),
     [

@@ -7,7 +7,8 @@ import pytest
 import scipy.stats
 
 from tf_lbgap import claims
-from tf_lbgap.claims.dependence import dependence, variance_of_test_set
+from tf_lbgap.claims.dependence import dependence
+from tf_lbgap.claims.one_test_set import variance_of_test_set
 
 RNG = np.random.default_rng(0)
 SMALL = 0.8 + 0.01 * RNG.normal(size=10)

@@ -85,6 +85,14 @@ def test_a_prior_that_is_none_is_refused(l2):
         negative_log_evidence(model, loss, data, l2=l2)
 
 
+@pytest.mark.parametrize("num_examples", [0, -5, 2.5, np.nan, True, "14"])
+def test_a_training_set_of_no_whole_number_of_examples_is_refused(num_examples):
+    model, loss, data = relu_network()
+    with pytest.raises(ValueError, match=r"num_examples is .* from 1 up\. Pass len\(x_train\)"):
+        negative_log_evidence(model, loss, data, l2=1.0, num_examples=num_examples)
+    negative_log_evidence(model, loss, data, l2=1.0, num_examples=np.int64(14), num_probes=100)
+
+
 def test_another_curvature_and_weights_that_diverged_are_refused():
     model, loss, data = relu_network()
     with pytest.raises(ValueError, match="gauss_newton, hessian"):

@@ -177,6 +177,26 @@ def test_a_loss_scale_cancels_out():
         assert_equal(model, change, by_hand(sizes=(16, 16, 4)))
 
 
+@pytest.mark.parametrize("every", [1, 2])
+def test_an_unfrozen_layer_is_among_the_weights_after_compile(every):
+    """The same change, the same model: 4 weights, then 12. The second fit is that of a change that never saw the first."""
+
+    def two_fits(first, second):
+        frozen = keras.layers.Dense(4, use_bias=False, trainable=False, kernel_initializer="identity")
+        model = linear(frozen)
+        fit(model, first)
+        frozen.trainable = True
+        model.compile(keras.optimizers.SGD(RATE), "mse")
+        fit(model, second)
+        return model.get_weights(), second.num_pairs
+
+    same = lb.training.QuasiNewton(every=every)
+    one, another = two_fits(same, same), two_fits(*(lb.training.QuasiNewton(every=every) for _ in range(2)))
+    for a, b in zip(one[0], another[0], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+    assert one[1] == another[1] > 0 and np.abs(one[0][0] - np.eye(4)).max() > 1e-3
+
+
 def test_both_gradients_of_a_pair_see_the_same_dropout_masks():
     """Else y would be the noise of the masks: with a step of 1e-9 its curvature would be some 1e8, not that of the loss."""
     model, change = linear(keras.layers.Dropout(0.5, seed=0)), lb.training.QuasiNewton(first=1e-9, memory=1)

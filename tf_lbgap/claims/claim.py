@@ -15,7 +15,8 @@ import numpy as np
 import scipy.stats
 
 from tf_lbgap.claims.comparisons import LEVEL, holm
-from tf_lbgap.claims.dependence import dependence, variance_of_test_set
+from tf_lbgap.claims.dependence import dependence
+from tf_lbgap.claims.one_test_set import luck_of_test_set
 from tf_lbgap.claims.statistics import Missing, Statistic
 
 
@@ -141,14 +142,9 @@ def _evidence(claim, taken, lookup):
     pairs = [rows[arm] for rows in taken.by_seed for arm in arms if arm in rows]
     depends = dependence(pairs, claim.statistic.of)
     variance = values.var(ddof=1) * (1 / len(values) + depends.extra)
-    note = depends.words
-    if lookup is not None and len({r[a].get("test_set") for r in taken.by_seed for a in arms}) == 1:
-        each = [
-            {arm: found for arm in arms if (found := lookup(arm, seed)) is not None} for seed in taken.seeds
-        ]
-        of_test = variance_of_test_set(claim.statistic, taken.by_seed, each)
-        variance += of_test
-        note += "; one test set, its examples bootstrapped" if of_test else ""
+    of_test, words = luck_of_test_set(claim.statistic, taken.by_seed, taken.seeds, lookup)
+    variance += of_test
+    note = "; ".join(filter(None, [depends.words, words]))
     mean, error = float(values.mean()), math.sqrt(variance)
     p_value, holds = _test(mean, error, len(values) - 1, *claim.bounds)
     return _Evidence(mean, error, len(values) - 1, p_value, holds), note

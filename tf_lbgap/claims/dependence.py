@@ -11,20 +11,13 @@ out of N shares n/N of them with another such mean, in expectation, and is corre
 Both ascribe all of the spread between seeds to the draw of examples and none to initial weights and order, so intervals are
 rather too wide.
 
-Where the test set is one and the same for all seeds it is a sample, too, whose luck does not average out over them. Resampling its
-examples gives the variance that comes on top.
+Where the test set is one and the same for all seeds its luck comes on top: see `one_test_set`.
 
 References:
     Nadeau and Bengio, "Inference for the generalization error", 2003.
-    Efron and Tibshirani, "An introduction to the bootstrap", 1993.
 """
 
 import dataclasses
-
-import numpy as np
-
-RESAMPLES = 400
-OF_TEST_EXAMPLES = ("test_accuracy", "test_loss")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,32 +47,3 @@ def dependence(rows, of=""):
         words = f"{train} of {pool} training examples redrawn: variance × (1/J + {train}/{pool - train})"
         return Dependence(train / (pool - train), words)
     return Dependence(0.0, "one training set: nothing is said of others" if pool else "")
-
-
-def variance_of_test_set(statistic, by_seed, examples, *, seed=0):
-    """Return the variance that the mean of a statistic over seeds has because of the test examples.
-
-    Args:
-        statistic: A `Statistic`.
-        by_seed: List of `{arm: row}`, one for each seed.
-        examples: As many dicts `{arm: {"test_accuracy": array, "test_loss": array}}` of the values of single test examples, in one
-            order. An arm that is missing makes the answer 0: nothing is known.
-        seed: Of the resamples.
-
-    Returns:
-        A float, in the unit of the statistic squared; 0 if it is not of test examples.
-    """
-    if statistic.of not in OF_TEST_EXAMPLES or not by_seed:
-        return 0.0
-    arms = statistic.arms or tuple(by_seed[0])
-    if any(arm not in each for each in examples for arm in arms):
-        return 0.0
-    total = len(examples[0][arms[0]][statistic.of])
-    counts = np.random.default_rng(seed).multinomial(total, np.full(total, 1 / total), RESAMPLES) / total
-    means = np.zeros(RESAMPLES)
-    for rows, values in zip(by_seed, examples, strict=True):
-        resampled = {arm: counts @ np.asarray(values[arm][statistic.of], float) for arm in arms}
-        for i in range(RESAMPLES):
-            changed = {arm: {**rows[arm], statistic.of: resampled[arm][i]} for arm in arms}
-            means[i] += statistic(changed) / len(by_seed)
-    return float(means.var(ddof=1))

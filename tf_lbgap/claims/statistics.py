@@ -34,6 +34,12 @@ class Statistic:
     kind: str = "number"  # "ratio": the float is a logarithm, "difference": about 0, or "number"
     arms: tuple | None = None  # that it reads; None: all there are
     of: str = ""  # the quantity, a key of a row
+    beside: tuple = ()  # the other keys of rows that it reads
+
+    @property
+    def keys(self):
+        """All keys of rows that it reads."""
+        return tuple(filter(None, (self.of, *self.beside)))
 
     def __call__(self, rows):
         found = float(self.function(rows))
@@ -91,7 +97,7 @@ def quotient(of, arm, per, per_arm=None):
 
     whose = f"{_words(of)} / {_words(per)}, {arm}" if per_arm == arm else ""
     words = whose or f"{_words(of)} of {arm} / {_words(per)} of {per_arm}"
-    return Statistic(function, words, "ratio", tuple(dict.fromkeys((arm, per_arm))), of)
+    return Statistic(function, words, "ratio", tuple(dict.fromkeys((arm, per_arm))), of, (per,))
 
 
 def value(of, arm):
@@ -115,7 +121,8 @@ def slope(of, against, arms=None):
     def function(rows):
         return _slope(*_points(rows, arms, against, of))
 
-    return Statistic(function, f"exponent of {_words(of)} in {_words(against)}", arms=_tuple(arms), of=of)
+    words = f"exponent of {_words(of)} in {_words(against)}"
+    return Statistic(function, words, arms=_tuple(arms), of=of, beside=(against,))
 
 
 def bend(of, against, at, arms=None):
@@ -129,7 +136,7 @@ def bend(of, against, at, arms=None):
         return _slope(x[high], y[high]) - _slope(x[low], y[low])
 
     words = f"exponent of {_words(of)} in {_words(against)} above {at:g} minus that below"
-    return Statistic(function, words, "difference", _tuple(arms), of)
+    return Statistic(function, words, "difference", _tuple(arms), of, (against,))
 
 
 def correlation(of, against, arms=None):
@@ -139,10 +146,13 @@ def correlation(of, against, arms=None):
     def function(rows):
         names = _names(rows, arms)
         pairs = [(_value(rows, name, against), _value(rows, name, of)) for name in names]
-        return scipy.stats.spearmanr(*zip(*pairs, strict=True)).statistic
+        ranks = scipy.stats.rankdata(pairs, axis=0)
+        x, y = (ranks - ranks.mean(axis=0)).T
+        sizes = math.sqrt((x @ x) * (y @ y))  # 0 where all arms are the same
+        return float(x @ y) / sizes if sizes else math.nan  # spearmanr is slow: it tells p values, too
 
     words = f"rank correlation of {_words(of)} with {_words(against)}"
-    return Statistic(function, words, arms=_tuple(arms), of=of)
+    return Statistic(function, words, arms=_tuple(arms), of=of, beside=(against,))
 
 
 def closer_correlation(of, to, than, arms=None):
@@ -156,7 +166,7 @@ def closer_correlation(of, to, than, arms=None):
         return abs(closer(rows)) - abs(other(rows))
 
     words = f"rank correlation of {_words(of)}, size, with {_words(to)} minus with {_words(than)}"
-    return Statistic(function, words, "difference", _tuple(arms), of)
+    return Statistic(function, words, "difference", _tuple(arms), of, (to, than))
 
 
 def spread(of, arms=None):
@@ -195,7 +205,7 @@ def optimum_slope(of, over, against, arms=None, best="largest"):
         return _slope(np.array(list(groups)), np.array([_vertex(sorted(group)) for group in groups.values()]))
 
     words = f"exponent of the best {_words(over)} in {_words(against)}"
-    return Statistic(function, words, arms=_tuple(arms), of=of)
+    return Statistic(function, words, arms=_tuple(arms), of=of, beside=(over, against))
 
 
 def critical_batch(of="updates", against="batch_size", arms=None, per=None, per_arm=None):
@@ -228,7 +238,7 @@ def critical_batch(of="updates", against="batch_size", arms=None, per=None, per_
         return found - float(np.mean([math.log(_positive(rows, name, per)) for name in having]))
 
     words = "critical batch size" + (f" / {_words(per)}" if per else "")
-    return Statistic(function, words, "ratio", None, of)
+    return Statistic(function, words, "ratio", None, of, (against, per) if per else (against,))
 
 
 def _value(rows, arm, key):

@@ -33,8 +33,8 @@ class LogDeterminant:
         value: The estimate: the middle between `low` and `high`.
         standard_error: Of the value, from the spread over random vectors; NaN for one vector, 0 where exact.
         low, high: Between these is what infinitely many products would give for the same random vectors, if A has
-            no negative eigenvalue; both are the value where exact. NaN and Gauss' rule, which is the value then, if some
-            were met, or if rounding has moved an eigenvalue of 0 below it. Rounding of the products is not in it.
+            no negative eigenvalue; both are the value where exact. NaN and Gauss' rule, which is the value then, if any
+            vector met some, or if rounding has moved an eigenvalue of 0 below it. Rounding of the products is not in it.
         negative: How many eigenvalues are below 0, beyond rounding: a share of the quadrature's weights, unless exact.
         num_products: How many products with A it took.
     """
@@ -87,7 +87,7 @@ def log_determinant(operator, *, num_probes=8, num_steps=30, seed=0):
         found.append(_rules(diagonal, beside, n, dtype))
         products += len(diagonal)
     low, high, negative = np.transpose(found)
-    middle = np.where(np.isnan(low), high, (low + high) / 2)
+    middle = high if np.isnan(low).any() else (low + high) / 2  # one rule for all probes
     error = float(middle.std(ddof=1)) / math.sqrt(num_probes) if num_probes > 1 else math.nan
     numbers = middle.mean(), error, low.mean(), high.mean(), negative.mean()
     return LogDeterminant(*map(float, numbers), products)

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 
 from tf_lbgap.aside import written_aside
+from tf_lbgap.data.copies import kept_in
 
 VERSES = 31_102
 CHAPTERS = 1_189
@@ -24,7 +25,12 @@ _COMMAND = ("bible", "-f", "Gen1:1-Rev22:21")
 
 
 def chapters(file=None, data_dir=None):
-    """Return the text of each chapter, in the order of the book, verses joined by spaces.
+    """Return the text of each chapter, verses joined by spaces: a tuple of strings, as long as that of `verses`, which see."""
+    return _joined(verses(file, data_dir))
+
+
+def verses(file=None, data_dir=None):
+    """Return the verses of each chapter, in the order of the book.
 
     Args:
         file: A text of one's own, UTF-8, whose lines are as those above; lines of one chapter lie together. Default: the copy in
@@ -32,7 +38,7 @@ def chapters(file=None, data_dir=None):
         data_dir: Where the copy is. Default: `TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
 
     Returns:
-        A tuple of strings, 1,189 for the whole book.
+        A tuple of tuples of strings, 1,189 for the whole book.
 
     Raises:
         FileNotFoundError: If there is neither a copy nor the program with its text, or no such file.
@@ -48,8 +54,7 @@ def chapters(file=None, data_dir=None):
 
 def _copy(data_dir):
     """Return the path of the copy, which is made if it is not there."""
-    folder = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    path = pathlib.Path(folder).expanduser() / "king_james" / "verses.txt"
+    path = kept_in(data_dir) / "king_james" / "verses.txt"
     if not path.is_file():
         text = _printed()
         with written_aside(path) as file:
@@ -91,4 +96,9 @@ def _read(path, changed):
             found.append([])
         found[-1].append(text)
         before = chapter
-    return tuple(" ".join(verses) for verses in found)
+    return tuple(map(tuple, found))
+
+
+@functools.lru_cache(maxsize=2)
+def _joined(chapters):
+    return tuple(map(" ".join, chapters))

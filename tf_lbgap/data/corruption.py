@@ -7,6 +7,10 @@ batch loses without noise it may win with much of it. Two ways to add it:
 - `alpha`: each clean example is joined by `alpha` copies with drawn labels; the set grows to (1 + alpha) N, and
   1 / (1 + alpha) of it is clean (Rolnick et al.). All the clean ones stay.
 
+Where examples have a label at each place, such as the next character, a fraction is one of all labels, at random places, and a copy has
+all of its labels drawn. Padding stays, and is never drawn. Inputs stay as they are: what a translation network is told of the
+target before each place is the clean one.
+
 Test labels are never touched.
 
 References:
@@ -33,16 +37,17 @@ def noisy_labels(data, *, fraction=None, alpha=None, kind="uniform", num_classes
 
     Args:
         data: A `Split`, or `((x_train, y_train), (x_test, y_test))`, or arrays `(x, y)`. Labels are whole numbers
-            from 0, of shape (N,) or (N, 1).
-        fraction: Share of the examples that is drawn anew, from 0 to 1: exactly round(fraction · N) of them, at random.
+            from 0, of shape (N,), (N, 1) or (N, T).
+        fraction: Share of the labels that is drawn anew, from 0 to 1: exactly round(fraction · number) of them, at random.
         alpha: Noisy labels per clean one, 0 or more: round(alpha · N) copies are added, of each example as many
             but for one, and all examples are shuffled. x takes 1 + alpha times its memory. One of the two is given.
         kind: What a label of class c becomes:
             "uniform": any of the K classes, c itself too, each with probability 1/K, as in both papers. So of a
                 fraction f only f (K - 1) / K are wrong.
             "confused": the class after it, c + 1 modulo K, always.
-            a matrix of shape (K, K), arrays or nested lists: class j with probability `kind[c][j]`.
-        num_classes: K. Defaults to that of the split, or 1 + the largest label.
+            a matrix of shape (K, K), arrays or nested lists: class j with probability `kind[c][j]`. With padding
+                the two are of the K - 1 other classes, in their order.
+        num_classes: K, padding among them. Defaults to that of the split, or 1 + the largest label.
         seed: Seed of what is drawn. Equal seeds give equal labels.
 
     Returns:
@@ -60,37 +65,52 @@ def noisy_labels(data, *, fraction=None, alpha=None, kind="uniform", num_classes
         (18, 2)
     """
     amount = _checked_amount(fraction, alpha)
+    options = {"adds": alpha is not None, "amount": amount, "kind": kind, "seed": seed}
     if _is_pair_of_arrays(data):
-        return _corrupted(*map(np.asarray, data), alpha is not None, amount, kind, num_classes, seed)
+        x, y = map(np.asarray, data)
+        numbers_of, labels = _corrupted(x, y, num_classes=num_classes, **options)
+        return (x if numbers_of is None else x[numbers_of]), labels
     split = as_split(data, "data")
     classes = split.num_classes if num_classes is None else num_classes
-    x, y = _corrupted(
-        np.asarray(split.x_train), np.asarray(split.y_train), alpha is not None, amount, kind, classes, seed
-    )
+    y, padding = np.asarray(split.y_train), getattr(split, "padding", None)
+    numbers_of, labels = _corrupted(split.x_train, y, num_classes=classes, padding=padding, **options)
+    taken = {} if numbers_of is None else split.training_examples(numbers_of)
+    parts = {f"{part}_train": value for part, value in taken.items()} | {"y_train": labels}
     what = kind if isinstance(kind, str) else "class-dependent"
     noise = (
         f"{amount:g} noisy labels per clean one" if alpha is not None else f"{100 * amount:g} % noisy labels"
     )
     name = f"{split.name}, {noise} ({what})"
-    drawn = split.num_drawn or len(split.y_train)
-    return dataclasses.replace(split, x_train=x, y_train=y, name=name, num_drawn=drawn)
+    return dataclasses.replace(split, **parts, name=name, num_drawn=split.num_drawn or len(y))
 
 
-def _corrupted(x, y, adds, amount, kind, num_classes, seed):
+def _corrupted(x, y, *, adds, amount, kind, num_classes, seed, padding=None):
+    """Return which examples there are then (None: those that came, in their order), and their labels."""
     labels = _checked_labels(x, y)
     num_classes = _checked_classes(labels, num_classes, y.dtype)
-    draw = _drawer(kind, num_classes)
-    rng = np.random.default_rng(seed)
+    classes = np.array([number for number in range(num_classes) if number != padding])
+    draw, rng = _drawer(kind, len(classes)), np.random.default_rng(seed)
+
+    def put(labels, places):
+        labels[places] = classes[draw(rng, np.searchsorted(classes, labels[places]))]
+
     if not adds:
-        chosen = rng.permutation(len(labels))[: round(amount * len(labels))]
-        labels[chosen] = draw(rng, labels[chosen])
-        return x, labels.reshape(y.shape).astype(y.dtype)
+        places = _places(labels.ravel(), padding)
+        put(labels.reshape(-1), places[rng.permutation(len(places))[: round(amount * len(places))]])
+        return None, labels.reshape(y.shape).astype(y.dtype)
     copies = _copied(rng, len(labels), amount)
-    everything = np.concatenate([labels, draw(rng, labels[copies])])
+    noisy = labels[copies]
+    put(noisy.reshape(-1), _places(noisy.ravel(), padding))
+    everything = np.concatenate([labels, noisy])
     # Shuffled, for the first thousand of a training set are taken as a sample of it.
     order = rng.permutation(len(everything))
     of = np.concatenate([np.arange(len(labels)), copies])[order]
-    return x[of], everything[order].reshape(-1, *y.shape[1:]).astype(y.dtype)
+    return of, everything[order].reshape(-1, *y.shape[1:]).astype(y.dtype)
+
+
+def _places(labels, padding):
+    """Where labels are no padding, int64 of shape (places,)."""
+    return np.arange(len(labels)) if padding is None else np.flatnonzero(labels != padding)
 
 
 def _copied(rng, num_examples, alpha):
@@ -139,17 +159,19 @@ def _is_pair_of_arrays(data):
 
 
 def _checked_labels(x, y):
-    """Return a copy of the labels, int64 of shape (N,)."""
-    if y.dtype.kind not in "iu" or y.ndim not in (1, 2) or (y.ndim == 2 and y.shape[1] != 1):
+    """Return a copy of the labels, int64 of shape (N, T), T = 1 if each example has one."""
+    one_hot = y.ndim == 2 and y.shape[1] > 1 and np.isin(y, (0, 1)).all() and (y.sum(1) == 1).all()
+    if y.dtype.kind not in "iu" or y.ndim not in (1, 2) or one_hot:
         raise ValueError(
-            f"Labels are {y.dtype} of shape {y.shape}, but label noise needs whole numbers of shape (N,) or (N, 1). "
-            "Turn one-hot labels into numbers with y.argmax(-1)."
+            f"Labels are {y.dtype} of shape {y.shape}{', one-hot' if one_hot else ''}, but label noise needs whole numbers of shape (N,), "
+            "(N, 1) or, for sequences, (N, T). Turn one-hot labels into numbers with y.argmax(-1)."
         )
-    if x.ndim == 0 or len(x) != len(y) or not len(y):
+    shapes = [np.shape(part) for part in (x if isinstance(x, list | tuple) else [x])]
+    if any(not shape or shape[0] != len(y) for shape in shapes) or not y.size:
         raise ValueError(
-            f"x has shape {x.shape} and y {y.shape}: they should hold equally many examples, 1 or more."
+            f"x has shape {', '.join(map(str, shapes))} and y {y.shape}: they should hold equally many examples, 1 or more."
         )
-    return y.reshape(-1).astype(np.int64)
+    return y.reshape(len(y), -1).astype(np.int64)
 
 
 def _checked_classes(labels, num_classes, dtype):

@@ -10,12 +10,12 @@ TensorFlow Datasets is imported inside the functions that need it, so that `digi
 
 import dataclasses
 import functools
-import numbers
 import os
 
 import numpy as np
 
 from tf_lbgap.data import builders
+from tf_lbgap.data.counts import check_counts, is_count
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,9 +36,21 @@ class Split:
     )
 
     @property
+    def padding(self):
+        """The label that fills up sequences of unequal length; None: there is none."""
+        return None
+
+    @property
     def num_classes(self):
         """1 + the largest label of either set."""
         return int(max(self.y_train.max(), self.y_test.max())) + 1
+
+    def training_examples(self, numbers):
+        """Return all that training examples of some numbers have, in that order: dict from `"x"`, `"y"` to what is `x_train`, `y_train`."""
+        import keras
+
+        parts = {"x": self.x_train, "y": self.y_train}
+        return keras.tree.map_structure(lambda array: np.asarray(array)[numbers], parts)
 
 
 def digits(*, num_train=1000, seed=0):
@@ -154,9 +166,7 @@ def synthetic(name, *, num_train=1000, num_test=100, seed=0):
         >>> synthetic("cifar10", num_train=6).x_train.shape
         (6, 32, 32, 3)
     """
-    for argument, count in {"num_train": num_train, "num_test": num_test}.items():
-        if not _is_count(count):
-            raise ValueError(f"{argument}={count!r} must be a whole number, 1 or more.")
+    check_counts(num_train=num_train, num_test=num_test)
     builder = builders.named(name, None)
     builders.check_features(builder, name)
     x, y = (builder.info.features[key] for key in builder.info.supervised_keys)
@@ -260,11 +270,7 @@ def _check_memory(builder, name, num_train, train, test):
 
 
 def _check_num_train(num_train, maximum, reason):
-    if not _is_count(num_train) or num_train > maximum:
+    if not is_count(num_train) or num_train > maximum:
         raise ValueError(
             f"num_train={num_train!r} is not possible: it is a whole number from 1 to {maximum} ({reason})."
         )
-
-
-def _is_count(value):
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 1

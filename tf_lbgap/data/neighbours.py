@@ -17,25 +17,29 @@ import numpy as np
 
 from tf_lbgap.data.splits import as_split
 
+_STREAM = 0x7E19B0  # beside a seed: its draws are not those by which the data of that seed were chosen
 
-def one_example_replaced(data, *, index=0, by=0):
+
+def one_example_replaced(data, *, index=None, by=None, seed=0):
     """Exchange one example of the training set for one of the test set.
 
-    Both sets keep their sizes, and no example is in both. Costs a copy of both sets.
+    Both sets keep their sizes, and no example is in both. Which examples they are is drawn: where all seeds of an experiment
+    have the same test set, a fixed one would be in each of them. Costs a copy of both sets.
 
     Usage: `one_example_replaced(lb.data.datasets.digits())`; in a configuration
     `data: {call: data.neighbours.one_example_replaced, data: {call: data.datasets.digits}}`.
 
     Args:
         data: A `Split`, or `((x_train, y_train), (x_test, y_test))`.
-        index: Position in the training set.
-        by: Position in the test set.
+        index: Position in the training set; None: drawn.
+        by: Position in the test set; None: drawn, and for test sets of equal size the same, whatever the training set.
+        seed: Seed of what is drawn; an experiment gives that of the data. Equal seeds exchange equal positions.
 
     Returns:
         `Split`.
 
     Raises:
-        ValueError: If a set has no such position, or x is not a single array.
+        ValueError: If a set has no such position, or x or y is not a single array.
 
     Example:
         >>> a, b = datasets.digits(seed=1), one_example_replaced(datasets.digits(seed=1), index=7)
@@ -47,6 +51,9 @@ def one_example_replaced(data, *, index=0, by=0):
     if any(isinstance(part, (tuple, list, dict)) for part in parts):
         raise ValueError("x or y consists of several arrays, but one example of single arrays is replaced.")
     x_train, y_train, x_test, y_test = (np.array(part) for part in parts)
+    rng = np.random.default_rng([seed, _STREAM])
+    drawn_by, drawn_index = rng.integers(len(y_test)), rng.integers(len(y_train))
+    by, index = drawn_by if by is None else by, drawn_index if index is None else index
     for name, at, size in (("index", index, len(y_train)), ("by", by, len(y_test))):
         if isinstance(at, bool) or not isinstance(at, numbers.Integral) or not 0 <= at < size:
             raise ValueError(f"{name}={at!r} must be a position from 0 to {size - 1}.")

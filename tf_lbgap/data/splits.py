@@ -1,11 +1,14 @@
 """What a function of data gave as a `Split`, and a part of its training set that is held out."""
 
+import dataclasses
 import math
 import numbers
 
 import numpy as np
 
 from tf_lbgap.data.datasets import Split
+
+_FIELDS = ("x_train", "y_train", "x_test", "y_test", "name", "pool")
 
 
 def held_out(split, *, share=0.2, seed=0):
@@ -19,7 +22,7 @@ def held_out(split, *, share=0.2, seed=0):
         seed: Seed of the permutation whose last examples are held out.
 
     Returns:
-        `Split`.
+        `Split`, of the class that came: what belongs to an example goes with it, and `num_classes` of a vocabulary stay.
 
     Raises:
         ValueError: If the share is out of range, or nothing would remain to train on.
@@ -31,6 +34,8 @@ def held_out(split, *, share=0.2, seed=0):
     import keras
 
     split = as_split(split, "data")
+    if not isinstance(split, Split):  # only like one
+        split = Split(*(getattr(split, name) for name in _FIELDS))
     if isinstance(share, bool) or not isinstance(share, numbers.Real) or not 0 < share < 1:
         raise ValueError(
             f"share={share!r} of the training set cannot be held out; it is above 0 and below 1."
@@ -40,12 +45,14 @@ def held_out(split, *, share=0.2, seed=0):
     if train < 1:
         raise ValueError(f"{total} examples are too few to hold out {share} of them. Pass a smaller share.")
     order = np.random.default_rng(seed).permutation(total)
-    whole = (split.x_train, split.y_train)
-    kept, out = (
-        keras.tree.map_structure(lambda a, c=chosen: np.asarray(a)[c], whole)
-        for chosen in (order[:train], order[train:])
-    )
-    return Split(*kept, *out, name=f"{split.name}, held out", pool=split.pool)
+    sides = {"train": order[:train], "test": order[train:]}
+    parts = {
+        f"{name}_{side}": part
+        for side, chosen in sides.items()
+        for name, part in split.training_examples(chosen).items()
+    }
+    drawn = split.num_drawn and min(split.num_drawn, train)
+    return dataclasses.replace(split, **parts, name=f"{split.name}, held out", num_drawn=drawn)
 
 
 def as_split(value, name):

@@ -2,22 +2,37 @@
 
 A chapter is cut into windows one after the other; a network sees the characters of a window and tells the next one (`"last"`, for
 a perceptron over a fixed context), or the next one at each place (`"each"`, for networks that read from left to right).
-Chapters, not windows, are divided into those that train and those that test: a verse never does both, while windows cut from one
-chapter share its names and phrases.
+Chapters, not windows, are divided into those that train and those that test, and chapters that have a verse in common, word for
+word, stay together (`data.shared_verses`): a verse never does both. Verses that are nearly the same may, and windows cut from one chapter
+share its names and phrases.
 
 Losses are cross entropies in nats per character; divided by ln 2 they are the bits per character that papers on compression tell.
 Always telling the frequencies of single characters costs 2.99 nats (4.31 bits), equal odds for all 62 cost 4.13.
 """
 
+import dataclasses
 import functools
 import numbers
 
 import numpy as np
 
-from tf_lbgap.data import bible
+from tf_lbgap.data import bible, shared_verses
+from tf_lbgap.data.counts import check_counts
 from tf_lbgap.data.datasets import Split
 
 TARGETS = ("last", "each")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Characters(Split):
+    """A `Split` of windows of characters, with the characters that numbers stand for."""
+
+    characters: str = ""  # in their order
+
+    @property
+    def num_classes(self):
+        """Characters of the whole text: some may be in no window."""
+        return len(self.characters)
 
 
 def king_james(
@@ -33,8 +48,9 @@ def king_james(
 ):
     """Windows of characters of the King James Bible, from chapters that are dealt to training and test anew for each seed.
 
-    Characters are numbered in the order of their codes, and the space comes last, so that no sample of a few hundred
-    characters lacks the largest number: `num_classes` is 62, always.
+    Characters are numbered in the order of their codes, and the space comes last. `num_classes` is 62, whatever characters the
+    windows have; that of another file is how many different ones it has. 52 chapters of Exodus, Leviticus and Numbers are the largest
+    group with verses in common.
 
     Args:
         num_train: How many windows train, of those in the chapters that do (124,000 of 32 characters).
@@ -42,37 +58,39 @@ def king_james(
         length: Characters in a window that the network sees.
         targets: `"each"`: the next character at each place; `"last"`: the one after the window.
         seed: Of the division of the chapters, and of the windows that are drawn.
-        test_share: Of the chapters that test, above 0 and below 1.
-        file, data_dir: Where the text is, as for `data.bible.chapters`.
+        test_share: Of the chapters that test, above 0 and below 1. See `data.shared_verses.dealt`.
+        file, data_dir: Where the text is, as for `data.bible.verses`.
 
     Returns:
-        `Split` with x int32 of shape (n, length), and y int64 of shape (n, length), or (n,) for `"last"`. `pool` is how many
+        `Characters`, a `Split` with x int32 of shape (n, length), and y int64 of shape (n, length), or (n,) for `"last"`. `pool` is how many
         windows the book has.
 
     Raises:
         FileNotFoundError: If the text is not installed: it says what to type.
-        ValueError: If a number is out of range, or the chapters have fewer windows than are asked for.
+        ValueError: If a number is out of range, the chapters have fewer windows than are asked for, or all have verses in common.
 
     Example:
         >>> split = king_james(num_train=3, num_test=2, length=16, targets="last")
         >>> split.x_train.shape, split.y_train.shape, split.num_classes
         ((3, 16), (3,), 62)
     """
-    for name, value in {"num_train": num_train, "num_test": num_test, "length": length}.items():
-        _check_count(name, value)
+    check_counts(num_train=num_train, num_test=num_test, length=length)
     if targets not in TARGETS:
         raise ValueError(f"targets={targets!r} is none of {', '.join(map(repr, TARGETS))}.")
     if isinstance(test_share, bool) or not isinstance(test_share, numbers.Real) or not 0 < test_share < 1:
         raise ValueError(
             f"test_share={test_share!r} of the chapters is to be above 0 and below 1, such as 0.1."
         )
-    texts = bible.chapters(file, data_dir)
-    coded = _coded(texts)
-    random = np.random.default_rng(seed)
-    order = random.permutation(len(coded))
-    cut = min(max(1, round(test_share * len(coded))), len(coded) - 1)
+    texts, groups = bible.chapters(file, data_dir), _groups(bible.verses(file, data_dir))
+    if len(groups) < 2:
+        raise ValueError(
+            f"The text cannot be divided: it has {len(texts)} chapter(s), which have verses in common. Pass file= a text of two "
+            "chapters or more that have none."
+        )
+    coded, random = _coded(texts), np.random.default_rng(seed)
+    train, test = shared_verses.dealt(groups, test_share, random)
     parts = []
-    for name, count, chosen in (("num_train", num_train, order[cut:]), ("num_test", num_test, order[:cut])):
+    for name, count, chosen in (("num_train", num_train, train), ("num_test", num_test, test)):
         windows = _windows([coded[index] for index in chosen], length)
         if count > len(windows):
             raise ValueError(
@@ -81,7 +99,8 @@ def king_james(
             )
         parts.append(windows[random.permutation(len(windows))[:count]])
     arrays = [array for part in parts for array in _pairs(part, targets)]
-    return Split(*arrays, name="king_james", pool=sum(_count(len(each), length) for each in coded))
+    pool = sum(_count(len(each), length) for each in coded)
+    return Characters(*arrays, name="king_james", pool=pool, characters=_characters(texts))
 
 
 def vocabulary(file=None, data_dir=None):
@@ -128,6 +147,6 @@ def _coded(texts):
     return tuple(np.array([number[character] for character in text], np.int32) for text in texts)
 
 
-def _check_count(name, value):
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"{name}={value!r} must be a whole number, 1 or more.")
+@functools.lru_cache(maxsize=2)
+def _groups(chapters):
+    return shared_verses.groups(chapters)

@@ -10,11 +10,11 @@ An example is x = (source, shifted target) and y = target, whole numbers of fixe
 import dataclasses
 import functools
 import io
-import numbers
 
 import numpy as np
 
 from tf_lbgap.data import verses as bibles
+from tf_lbgap.data.counts import check_counts
 from tf_lbgap.data.datasets import Split
 
 PADDING, START, END, UNKNOWN = range(4)
@@ -32,9 +32,20 @@ class Translations(Split):
     tokenizer: object = None  # sentencepiece.SentencePieceProcessor
 
     @property
+    def padding(self):
+        return PADDING
+
+    @property
     def num_classes(self):
         """Tokens of the vocabulary: some may be in no target."""
         return self.tokenizer.vocab_size()
+
+    def training_examples(self, numbers):
+        """As `Split` does, with their `"texts"`."""
+        return {
+            **super().training_examples(numbers),
+            "texts": tuple(self.texts_train[number] for number in numbers),
+        }
 
     def decoded(self, tokens):
         """Texts of rows of token numbers, up to the first end or padding of each; a list of str."""
@@ -90,9 +101,7 @@ def verses(
         length=length,
         vocabulary=vocabulary,
     )
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-            raise ValueError(f"{name}={value!r} must be a whole number of at least 1.")
+    check_counts(**counts)
     texts = tuple((e, s) if source == "english" else (s, e) for _, e, s in bibles.pairs(data_dir))
     return _split(texts, **counts, seed=seed, name=f"verses from {source}")
 

@@ -13,12 +13,11 @@ some pairs are no translations: where the two bibles count verses differently.
 """
 
 import functools
-import os
-import pathlib
 import re
 import subprocess
 
 from tf_lbgap.aside import written_aside
+from tf_lbgap.data.copies import kept_in
 
 MODULES = {"english": "engWEB2015eb", "spanish": "spaRV1909eb"}
 FILE = "engWEB2015eb-spaRV1909eb-1.tsv"  # raise the number when the parsing changes
@@ -39,22 +38,26 @@ def pairs(data_dir=None):
         A tuple of (reference, English, Spanish), such as ("John 11:35", "jesus wept.", "y lloró jesús.").
 
     Raises:
-        FileNotFoundError: If there is no copy, and `diatheke` or one of the bibles is not installed.
+        FileNotFoundError: If there is no copy, and `diatheke` or one of the bibles is not installed, or it failed.
         ValueError: If the copy is damaged.
     """
-    folder = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return _pairs(pathlib.Path(folder).expanduser() / "verses" / FILE)
-
-
-@functools.lru_cache(maxsize=1)  # an experiment asks once per seed and arm
-def _pairs(path):
+    path = kept_in(data_dir) / "verses" / FILE
     if not path.is_file():
         found = _aligned(*(parsed(printed(module)) for module in MODULES.values()))
         if len(found) < WANTED:
             raise _missing(f"only {len(found)} verses are in both of its bibles")
         with written_aside(path) as file:
             file.write("".join("\t".join(pair) + "\n" for pair in found).encode())
-    found = tuple(tuple(line.split("\t")) for line in path.read_text(encoding="utf-8").splitlines())
+    return _read(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1)  # an experiment asks once per seed and arm
+def _read(path, changed):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        lines = []
+    found = tuple(tuple(line.split("\t")) for line in lines)
     if len(found) < WANTED or any(len(pair) != 3 for pair in found):
         raise ValueError(
             f"{path} is damaged: it should hold at least {WANTED} lines of a reference and two texts. Delete it, and it is made "
@@ -67,16 +70,23 @@ def printed(module):
     """What `diatheke` prints of a bible, from Genesis to Revelation.
 
     Raises:
-        FileNotFoundError: If it is not installed, or prints nothing.
+        FileNotFoundError: If it is not installed, fails, or prints nothing or what is no UTF-8.
     """
     command = ["diatheke", "-b", module, "-f", "plain", "-k", "Gen-Rev"]
     try:
-        text = subprocess.run(command, capture_output=True, check=False).stdout.decode("utf-8", "replace")
+        # It looks for bibles in the present folder first.
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, cwd="/")
     except FileNotFoundError:
         raise _missing("diatheke is not installed") from None
-    if not text.strip():
+    if done.returncode:
+        told = done.stderr.decode(errors="replace").strip() or "nothing"
+        raise _missing(f"diatheke ended with {done.returncode} when asked for {module!r}, and said {told!r}")
+    if not done.stdout.strip():  # it ends with 0 where it has no such bible
         raise _missing(f"diatheke prints nothing of {module!r}")
-    return text
+    try:
+        return done.stdout.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _missing(f"what diatheke prints of {module!r} is no UTF-8: {error}") from None
 
 
 def parsed(text):

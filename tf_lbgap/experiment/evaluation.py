@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_lbgap.curvature.objective import Objective
+from tf_lbgap.experiment.accuracy import accuracy_of_examples
 
 CHUNK = 2000  # examples per forward pass
 MOST = (
@@ -57,7 +58,7 @@ class Evaluation:
 
     def _singles_of_chunk(self, x, y):
         prediction = self._model(x, training=False)
-        return self._objective.of_examples(y, prediction), _accuracy(y, prediction, self._ignored)
+        return self._objective.of_examples(y, prediction), accuracy_of_examples(y, prediction, self._ignored)
 
     def _sums_of_chunk(self, x, y):
         prediction = self._model(x, training=False)
@@ -69,7 +70,7 @@ class Evaluation:
             or len(prediction.shape) != y.shape.rank + 1
         ):
             return loss, weight, tf.constant(np.nan)
-        return loss, weight, tf.reduce_sum(_accuracy(y, prediction, self._ignored))
+        return loss, weight, tf.reduce_sum(accuracy_of_examples(y, prediction, self._ignored))
 
 
 def chunks(x, y, size=CHUNK):
@@ -83,14 +84,3 @@ def _chunk_size(model):
     shapes = [output.shape[1:] for output in keras.tree.flatten(getattr(model, "outputs", None) or [])]
     numbers = sum(math.prod(length or 1 for length in shape) for shape in shapes)
     return max(1, min(CHUNK, MOST // max(numbers, 1)))
-
-
-def _accuracy(y, prediction, ignored=None):
-    """The share of right classes of each example (1 or 0, if it has one label), shape [examples]."""
-    rows = [tf.shape(y)[0], -1]
-    right = tf.reshape(tf.equal(tf.argmax(prediction, -1), tf.cast(y, tf.int64)), rows)
-    right = tf.cast(right, tf.float32)
-    if ignored is None:
-        return tf.reduce_mean(right, -1)
-    counted = tf.cast(tf.not_equal(tf.reshape(y, rows), tf.cast(ignored, y.dtype)), tf.float32)
-    return tf.math.divide_no_nan(tf.reduce_sum(right * counted, -1), tf.reduce_sum(counted, -1))

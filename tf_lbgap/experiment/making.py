@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from tf_lbgap import attacks, data, strategy, training
+from tf_lbgap.experiment.accuracy import TokenAccuracy
 from tf_lbgap.experiment.calls import ConfigError, is_call, make, mistakes, takes
 
 
@@ -59,11 +60,17 @@ def make_compiled_model(config, split, seed):
     model.compile(
         make(config["optimizer"]),
         loss,
-        metrics=["accuracy"] if is_classification(split) else [],
+        metrics=[_accuracy(loss)] if is_classification(split) else [],
         jit_compile=config["jit_compile"],
         steps_per_execution=config["steps_per_execution"],
     )
     return model
+
+
+def _accuracy(loss):
+    """Return Keras' accuracy, or, where the loss ignores a label, the one that does, too."""
+    ignored = getattr(loss, "ignore_class", None)
+    return "accuracy" if ignored is None else TokenAccuracy(ignored)
 
 
 def check_logits(model, loss, x):

@@ -14,12 +14,11 @@ References:
     learners", 2019 (normalization before each part and after the last, learned places, normal initial values of 0.02).
 """
 
-import numbers
-
 import keras
 from keras import layers, ops
 
 from tf_lbgap.networks.seeds import layer_seeds
+from tf_lbgap.networks.sizes import check_sizes
 
 
 def char_mlp(input_shape=(16,), num_classes=62, *, embedding=16, widths=(128,), activation="tanh", seed=None):
@@ -43,7 +42,7 @@ def char_mlp(input_shape=(16,), num_classes=62, *, embedding=16, widths=(128,), 
         ValueError: If a size is not a whole number from 1 up.
     """
     widths = tuple(widths)
-    _check(embedding=embedding, **{f"widths[{i}]": width for i, width in enumerate(widths)})
+    check_sizes(embedding=embedding, **{f"widths[{i}]": width for i, width in enumerate(widths)})
     seeds = layer_seeds(seed)
     inputs = keras.Input(input_shape, dtype="int32")
     x = layers.Flatten()(_embedded(inputs, num_classes, embedding, seeds))
@@ -72,7 +71,7 @@ def char_lstm(input_shape=(32,), num_classes=62, *, embedding=16, units=64, unro
     Raises:
         ValueError: If a size is not a whole number from 1 up.
     """
-    _check(embedding=embedding, units=units)
+    check_sizes(embedding=embedding, units=units)
     seeds = layer_seeds(seed)
     inputs = keras.Input(input_shape, dtype="int32")
     x = _embedded(inputs, num_classes, embedding, seeds)
@@ -107,7 +106,7 @@ def char_transformer(input_shape=(32,), num_classes=62, *, width=32, heads=2, bl
     Raises:
         ValueError: If a size is not a whole number from 1 up, or `heads` does not divide `width`.
     """
-    _check(width=width, heads=heads, blocks=blocks)
+    check_sizes(width=width, heads=heads, blocks=blocks)
     if width % heads:
         raise ValueError(
             f"width={width} is to be divided among heads={heads}. Pass width={heads * (width // heads + 1)}."
@@ -177,9 +176,3 @@ def _dense(units, seeds, activation=None, name=None):
 
 def _normal(seeds):
     return keras.initializers.RandomNormal(stddev=0.02, seed=next(seeds))
-
-
-def _check(**sizes):
-    for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 1:
-            raise ValueError(f"{name}={size!r} must be a whole number, 1 or more.")

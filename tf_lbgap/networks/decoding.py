@@ -3,10 +3,10 @@
 Greedy decoding is what a network's own choices lead to; it is not the most likely sentence, for which beams search.
 """
 
-import numbers
-
 import numpy as np
 import tensorflow as tf
+
+from tf_lbgap.networks.sizes import check_sizes
 
 
 class Greedy:
@@ -29,8 +29,7 @@ class Greedy:
     """
 
     def __init__(self, model, *, start=1, end=2, batch_size=100):
-        if isinstance(batch_size, bool) or not isinstance(batch_size, numbers.Integral) or batch_size < 1:
-            raise ValueError(f"batch_size={batch_size!r} must be a whole number of at least 1.")
+        check_sizes(batch_size=batch_size)
         self._model, self._start, self._end, self._batch_size = model, start, end, batch_size
         self._length = model.output_shape[1]
         self._decode = tf.function(self._decoded, autograph=False, reduce_retracing=True)

@@ -2,7 +2,8 @@
 
 Normalization stands in front of each sub-layer (pre-LN), which trains without the long warm-up that the original order
 needs. One matrix embeds source and target tokens and, transposed, gives the logits, so both languages share a vocabulary.
-Token 0 is padding: no position attends to it. Positions are sinusoids, which hold no weights and know no longest sentence.
+Token 0 is padding. No position attends to that of the source; that of the target stands behind all tokens, which causality hides
+from them. Positions are sinusoids, which hold no weights and know no longest sentence.
 
 References:
     Vaswani et al., "Attention is all you need", 2017, https://arxiv.org/abs/1706.03762 (architecture, sinusoids, shared
@@ -10,13 +11,12 @@ References:
     Xiong et al., "On layer normalization in the Transformer architecture", 2020, https://arxiv.org/abs/2002.04745 (pre-LN).
 """
 
-import numbers
-
 import keras
 import numpy as np
 from keras import layers, ops
 
 from tf_lbgap.networks.seeds import layer_seeds
+from tf_lbgap.networks.sizes import check_sizes
 
 
 def transformer(
@@ -149,16 +149,7 @@ def _check(input_shape, num_classes, width, heads, blocks, hidden, dropout):
         raise ValueError(
             f"input_shape={input_shape!r} must be two shapes of one dimension, source and target, such as ((24,), (24,))."
         ) from None
-    numbers_of = {
-        "num_classes": num_classes,
-        "width": width,
-        "heads": heads,
-        "blocks": blocks,
-        "hidden": hidden,
-    }
-    for name, value in numbers_of.items():
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-            raise ValueError(f"{name}={value!r} must be a whole number from 1 up.")
+    check_sizes(num_classes=num_classes, width=width, heads=heads, blocks=blocks, hidden=hidden)
     if width % heads or width % 2:
         raise ValueError(
             f"width={width} must be even and a multiple of heads={heads}. Pass width={heads * 2 * max(1, width // (2 * heads))}."

@@ -69,10 +69,12 @@ def _short(config, cap):
     return short
 
 
-def _made_up(data, num_train):
-    """Return the call with random examples in place of those that would be downloaded."""
+def _made_up(data, most):
+    """Return the call with no more examples than needed, and random ones in place of those that would be downloaded."""
     if is_call(data.get("data")):
-        return {**data, "data": _made_up(data["data"], num_train)}
-    if data["call"] != DOWNLOADED:
-        return {**data, "num_train": min(data["num_train"], num_train)} if data.get("num_train") else data
-    return {"call": "data.datasets.synthetic", "name": data["name"], "num_train": num_train}
+        return {**data, "data": _made_up(data["data"], most)}
+    if data["call"] == DOWNLOADED:
+        return {"call": "data.datasets.synthetic", "name": data["name"], "num_train": most}
+    # The examples that train are those that a vocabulary is made of, and few hold too few sub-words.
+    capped = ("num_test",) if data.get("vocabulary") else ("num_train", "num_test")
+    return {**data, **{name: min(data[name], most) for name in capped if data.get(name)}}

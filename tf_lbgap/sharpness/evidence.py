@@ -23,6 +23,7 @@ References:
 
 import dataclasses
 import math
+import numbers
 
 import numpy as np
 import tensorflow as tf
@@ -80,7 +81,7 @@ def negative_log_evidence(
         batches: As for `curvature.HessianOperator`.
         l2: λ, the precision of the prior, above 0; or (n,), one for each weight, laid out as `curvature.LossSurface` does. A
             penalty c Σ w² on the mean loss of N examples is λ = 2 N c. Penalties that the model itself has do not count.
-        num_examples: N, of the training set, if the data are a sample of it; None: those there are.
+        num_examples: N, of the training set, if the data are a sample of it, 1 or more; None: those there are.
         curvature: "gauss_newton" or "hessian".
         num_probes, num_steps, seed: As of `curvature.log_determinant`.
         **options: Of `Subject`.
@@ -89,7 +90,7 @@ def negative_log_evidence(
         `Evidence`.
 
     Raises:
-        ValueError: If `l2` is not above 0 or of another shape, or the loss is not finite.
+        ValueError: If `l2` is not above 0 or of another shape, `num_examples` is no whole number from 1 up, or the loss is not finite.
 
     Example:
         >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
@@ -104,7 +105,7 @@ def negative_log_evidence(
     precision = _checked(l2, len(weights))
     if curvature not in CURVATURES:
         raise ValueError(f"curvature is {curvature!r}, but should be one of {', '.join(CURVATURES)}.")
-    count = num_examples or sum(int(tf.nest.flatten(batch)[0].shape[0]) for batch in surface.batches)
+    count = _count(num_examples, surface.batches)
     cost = count * surface.value(weights) + 0.5 * float(precision @ weights**2)
     if not math.isfinite(cost):
         raise ValueError(
@@ -132,6 +133,17 @@ class _Scaled(Operator):
         inner = self._inner
         products = inner.matvec(rows[0])[None] if len(rows) == 1 else inner.matmat(rows.T).T
         return (products * self._factors).astype(self.dtype)
+
+
+def _count(num_examples, batches):
+    if num_examples is None:
+        return sum(int(tf.nest.flatten(batch)[0].shape[0]) for batch in batches)
+    if isinstance(num_examples, bool) or not isinstance(num_examples, numbers.Integral) or num_examples < 1:
+        raise ValueError(
+            f"num_examples is {num_examples!r}, but should be how many examples the training set has, a whole number from 1 up. "
+            "Pass len(x_train), or leave it out if the data are all there are."
+        )
+    return int(num_examples)
 
 
 def _checked(l2, size):

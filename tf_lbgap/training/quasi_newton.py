@@ -84,7 +84,7 @@ class QuasiNewton(UpdateChange):
         self.first = at_least(0.0, "QuasiNewton", first=first)
         if self.first == 0:
             raise ValueError("QuasiNewton(first=0): the first step would be none. Take one such as 0.01.")
-        self._model = self._state = None
+        self._for = self._state = None
 
     @property
     def num_pairs(self):
@@ -110,9 +110,11 @@ class QuasiNewton(UpdateChange):
             )
 
     def begin_fit(self, model):
-        if self._model is not model:  # what was traced for a model writes to its own
-            self._model = model
-            numbers, dtype = sum(v.shape.num_elements() for v in model.trainable_variables), _dtype(model)
+        numbers, dtype = sum(v.shape.num_elements() for v in model.trainable_variables), _dtype(model)
+        # What was traced for a model writes to its own. Compiled anew it may have other weights, of layers that were unfrozen.
+        wanted = (model, numbers, dtype)
+        if self._for != wanted:
+            self._for = wanted
             shapes = {"moves": (self.memory, numbers), "changes": (self.memory, numbers)}
             shapes |= {"products": (self.memory,), "squares": (self.memory,)}
             if self.every > 1:

@@ -8,8 +8,9 @@ are NaN.
 A new study is one function in a file here, and a line below. TensorFlow is imported when one is called.
 """
 
+from tf_lbgap.reproduction.studies.batch_edges import batch_sharpness
 from tf_lbgap.reproduction.studies.branching import branched
-from tf_lbgap.reproduction.studies.edges import batch_sharpness, hovering
+from tf_lbgap.reproduction.studies.edges import hovering
 from tf_lbgap.reproduction.studies.generalization_measures import measures
 from tf_lbgap.reproduction.studies.gradients import noise_scale
 from tf_lbgap.reproduction.studies.histories import evolution

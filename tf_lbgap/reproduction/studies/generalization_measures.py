@@ -4,11 +4,10 @@ Whether a number tells how a network generalizes is asked of many networks: rows
 seed, are what `claims.correlation` takes.
 """
 
-import math
-
 from tf_lbgap.experiment.checks import count, positive, whole
 from tf_lbgap.reproduction.studies.measured import checked, measured
 from tf_lbgap.reproduction.studies.rows import rows_of
+from tf_lbgap.reproduction.studies.trained_with import batch_of, rate_of
 
 GAPS = ("loss_gap", "accuracy_gap", "weight_norm", "rate_over_batch")
 
@@ -33,7 +32,7 @@ def measures(run, *, arms=None, measures=None, examples=1000, l2=1.0, num_probes
     Returns:
         `rows` with the measures by their names; `loss_gap`, the test loss minus that of the whole training set, and
         `accuracy_gap`, the accuracy on that minus that on the test set; `weight_norm`, of all trainable weights; and
-        `rate_over_batch`, the learning rate divided by the batch size, NaN if one of them is a schedule.
+        `rate_over_batch`, the learning rate trained with divided by the batch size, NaN if one of them is a schedule.
 
     References:
         Jiang, Neyshabur, Mobahi, Krishnan & Bengio, "Fantastic generalization measures and where to find them", 2020.
@@ -60,13 +59,5 @@ def _gaps(run, arm, seed):
     loss, accuracy = surface.value_and_accuracy(weights)
     row = run.row(arm, seed)
     gaps = row["test_loss"] - loss, accuracy - row["test_accuracy"], np.linalg.norm(weights)
-    values = *gaps, _rate_over_batch(run.experiment.arms[arm])
+    values = *gaps, rate_of(run, arm, seed) / batch_of(run, arm, seed)
     return {key: float(value) for key, value in zip(GAPS, values, strict=True)}
-
-
-def _rate_over_batch(arm):
-    """Of the settings of an arm, a float."""
-    rate, batch = arm["learning_rate"], arm["batch_size"]
-    rate = arm["optimizer"].get("learning_rate") if rate is None else rate
-    are_numbers = all(isinstance(number, (int, float)) for number in (rate, batch))
-    return rate / batch if are_numbers else math.nan

@@ -1,18 +1,10 @@
 """How far apart does one example lead two trainings? Distances between arms on neighbouring training sets.
 
-For a convex loss whose examples have gradients of norm up to L, and with rates up to 2 / β, gradient steps bring no two
-points further apart. So the weights differ only by what the example itself did: it moves either training by up to
-rate × L / B in an update whose batch of B it is in. In shuffled epochs that is once an epoch:
-
-    ‖w - w'‖ ≤ 2 L rate epochs / B = 2 L Σ rate / N,     |ℓ(w) - ℓ(w')| ≤ L ‖w - w'‖
-
-for any order and any example. Drawn with replacement it holds in the mean over draws, which is Theorem 3.8 of
-Hardt et al. L and β are known for multinomial logistic regression: √2 max ‖(x, 1)‖, and max ‖(x, 1)‖² / 2, which
-bounds the largest eigenvalue of diag(p) - ppᵀ, times ‖(x, 1)‖².
+What is known of them where the loss is convex is in `stability_bounds`.
 
 References:
-    Hardt, Recht & Singer, "Train faster, generalize better: stability of stochastic gradient descent", 2016, lemma 2.5
-    and theorems 3.8 (convex) and 3.12 (not convex); section 5 (`normalized_distance`).
+    Hardt, Recht & Singer, "Train faster, generalize better: stability of stochastic gradient descent", 2016, theorems 3.8
+    (convex) and 3.12 (not convex); section 5 (`normalized_distance`).
 """
 
 import math
@@ -21,6 +13,8 @@ import numpy as np
 
 from tf_lbgap.experiment.calls import ConfigError
 from tf_lbgap.experiment.checks import count
+from tf_lbgap.reproduction.studies.stability_bounds import distance_bound
+from tf_lbgap.reproduction.studies.trained_with import batch_of, rate_of
 
 KEYS = (
     "twin_distance",
@@ -29,8 +23,9 @@ KEYS = (
     "bound",
     "distance_over_bound",
     "loss_over_bound",
+    "generalization_gap",
+    "gap_over_bound",
 )
-SETTINGS = ("batch_size", "learning_rate", "updates", "epochs")
 
 
 def parameter_distance(run, *, pairs, examples=1000, seeds=None):
@@ -46,19 +41,20 @@ def parameter_distance(run, *, pairs, examples=1000, seeds=None):
 
     Returns:
         `rows` with arm "arm to twin": `twin_distance` ‖w - w'‖ of the trainable weights; `normalized_distance`, divided by
-        √(‖w‖² + ‖w'‖²); `loss_difference`, the largest |ℓ(w) - ℓ(w')| of an example; `bound`, of the distance, as above, and
-        `distance_over_bound`, `loss_over_bound`: NaN where the model is not a single Dense layer for a softmax, trained by plain
-        SGD at a constant rate up to 2 / β; `generalization_gap`, test minus training loss of the first arm, and
-        `gap_over_bound`, divided by L times the bound; `num_train`; and the batch, rate, updates and epochs of the first arm.
+        √(‖w‖² + ‖w'‖²); `loss_difference`, the largest |ℓ(w) - ℓ(w')| of an example; `bound`, of the distance, and
+        `distance_over_bound`, `loss_over_bound`: NaN where `stability_bounds` knows none; `generalization_gap`, test minus
+        training loss of the first arm, and `gap_over_bound`, divided by L times the bound; `num_train`; and of the first arm the
+        batch and the rate, NaN if they were no constants, the updates and the epochs. What diverged has the last five alone.
 
     Raises:
-        ConfigError: If a pair is none, or its arms differ in more than their data.
+        ConfigError: If a pair is none, its arms differ in more than their data, or were tuned to different rates.
     """
     count(examples, "examples")
     pairs, rows, done = _checked(run, pairs), [], set(run.finished(seeds=seeds))
     for seed in sorted({seed for _, seed in done}):  # so the data of a seed are read once
         for arm, twin in pairs:
             if {(arm, seed), (twin, seed)} <= done:
+                _check_rates(run, arm, twin, seed)
                 finite = run.is_finite(arm, seed) and run.is_finite(twin, seed)
                 found = _compared(run, arm, twin, seed, examples) if finite else dict.fromkeys(KEYS, math.nan)
                 rows.append({"arm": f"{arm} to {twin}", "seed": seed, **_settings(run, arm, seed), **found})
@@ -79,13 +75,23 @@ def _checked(run, pairs):
     return [tuple(pair) for pair in pairs]
 
 
+def _check_rates(run, arm, twin, seed):
+    """Raise if two arms that were tuned, each on its own data, ended with rates of their own."""
+    rates = [run.row(name, seed).get("learning_rate") for name in (arm, twin)]
+    if rates[0] != rates[1]:
+        raise ConfigError(
+            f"pairs: {arm} and {twin} differ in the rates that they were tuned to, {rates[0]} and {rates[1]}, not only in data. "
+            "Give both one learning_rate, with equal: epochs."
+        )
+
+
 def _settings(run, arm, seed):
-    row, config = run.row(arm, seed), run.experiment.arms[arm]
-    rate = config["learning_rate"] or config["optimizer"].get("learning_rate")
-    known = {"batch_size": config["batch_size"], "learning_rate": rate}
-    known |= {"updates": row["updates"], "epochs": row["epochs"]}
+    row = run.row(arm, seed)
     return {
-        **{key: known[key] for key in SETTINGS if isinstance(known[key], (int, float))},
+        "batch_size": batch_of(run, arm, seed),
+        "learning_rate": rate_of(run, arm, seed),
+        "updates": row["updates"],
+        "epochs": row["epochs"],
         "num_train": len(run.split(arm, seed).y_train),
     }
 
@@ -104,34 +110,9 @@ def _compared(run, arm, twin, seed, examples):
         "normalized_distance": distance / math.hypot(*map(np.linalg.norm, trainable)),
         "loss_difference": float(np.abs(losses[0] - losses[1]).max()),
     }
-    bound, lipschitz = _bound(run, arm, seed)
+    bound, lipschitz = distance_bound(run, arm, seed)
     row = run.row(arm, seed)
     gap = row["test_loss"] - row["train_loss"]
     found |= {"bound": bound, "distance_over_bound": distance / bound}
     found |= {"loss_over_bound": found["loss_difference"] / (lipschitz * bound)}
     return {**found, "generalization_gap": gap, "gap_over_bound": gap / (lipschitz * bound)}
-
-
-def _bound(run, arm, seed):
-    """Return the bound on the distance, and L; NaN where none is known."""
-    config, model = run.experiment.arms[arm], run.model(arm, seed)
-    optimizer, rate = config["optimizer"], _settings(run, arm, seed).get("learning_rate")
-    shapes = [v.shape for v in model.trainable_variables]
-    is_linear = [len(shape) for shape in shapes] == [2, 1]
-    is_plain = optimizer["call"] == "keras.optimizers.SGD" and set(optimizer) <= {"call", "learning_rate"}
-    is_softmax = config["loss"]["call"] == "keras.losses.SparseCategoricalCrossentropy"
-    if not (is_linear and is_plain and is_softmax) or rate is None or config["update"]:
-        return math.nan, math.nan
-    split = run.split(arm, seed)
-    squares = 1 + max(
-        (np.float64(x) ** 2).reshape(len(x), -1).sum(1).max() for x in (split.x_train, split.x_test)
-    )
-    if rate > 4 / squares:
-        return math.nan, math.nan
-    lipschitz = math.sqrt(2 * squares)
-    epochs = math.ceil(
-        run.row(arm, seed)["epochs"] - 1e-9
-    )  # the example may come at the start of one that was begun
-    size, num_train = config["batch_size"], len(split.y_train)
-    smallest = num_train % size or size  # the example may be in the last batch of an epoch
-    return 2 * lipschitz * rate * epochs / smallest, lipschitz

@@ -16,12 +16,13 @@ import math
 import numpy as np
 
 from tf_lbgap.experiment.calls import ConfigError
-from tf_lbgap.experiment.checks import check_keys, mapping, positive, whole
+from tf_lbgap.experiment.checks import positive, whole
 from tf_lbgap.reproduction.studies.closed_forms import (
     diffusion_variance,
     exact_variance,
     independent_variance,
 )
+from tf_lbgap.reproduction.studies.simulated_arms import settings_of, simulated
 
 SAMPLINGS = ("replacement", "without", "epochs")
 SETTINGS = {"batch_size": None, "learning_rate": None, "momentum": 0.0, "sampling": "replacement"}
@@ -35,7 +36,7 @@ def stationary_variance(
     A simulation in NumPy: a second for a million updates of a walker, at a batch of 16.
 
     Args:
-        seeds: Seeds of the examples, which the arms of a seed share, and of the draws.
+        seeds: Seeds of the examples, which the arms of a seed share, and of the draws, which are an arm's own.
         arms: `{name: {batch_size:, learning_rate:, momentum: 0, sampling: replacement}}`; sampling is one of
             `SAMPLINGS`.
         curvatures: h, one per direction.
@@ -48,35 +49,24 @@ def stationary_variance(
         directions; `variance_over_independent`, divided by the first line, whatever the draws; `variance_over_diffusion`,
         divided by the last; `steepest_over_diffusion`, of the largest curvature alone; `excess_loss`, Σ h w² / 2;
         `memory_over_exact`, the correlation time seen at a lag of about 1 / (a h) updates, divided by -1 / log(1 - a h),
-        the mean over directions (NaN in epochs, with momentum, or where a h reaches 1); and the settings. `curves` with
-        `curvature`, `variance`, `exact` and `diffusion`.
+        the mean over directions (NaN in epochs, with momentum, or where a h reaches 1; where a lag is not below the updates; and
+        where what was seen is no correlation between 0 and 1); and the settings. `curves` with `curvature`, `variance`, `exact`
+        and `diffusion`.
 
     Raises:
         ConfigError: If a setting is out of range, or an arm is unstable.
     """
     h = np.sort([positive(value, "curvatures") for value in curvatures])
     whole(walkers, "walkers"), whole(updates, "updates"), whole(examples, "examples")
-    settings = {
-        name: _checked(own, f"arms: {name}", h, examples)
-        for name, own in mapping({"arms": arms}, "arms").items()
-    }
-    rows, curves = [], []
-    for seed in seeds:
-        data = _examples(np.random.default_rng([seed, 0]), h, examples)
-        for number, (name, arm) in enumerate(settings.items(), 1):
-            walk = _walk(np.random.default_rng([seed, number]), data, h, arm, walkers, updates)
-            about = {"arm": name, "seed": seed}
-            row, curve = _compared(walk, h, arm, examples)
-            rows.append({**about, **arm, **row})
-            curves.append({**about, **curve})
-    return {"rows": rows, "curves": curves}
+    settings = settings_of(arms, SETTINGS, lambda arm, where: _checked(arm, where, h, examples))
+
+    def walk(rng, data, arm):
+        return _compared(_walk(rng, data, h, arm, walkers, updates), h, arm, examples)
+
+    return simulated(seeds, settings, lambda rng: _examples(rng, h, examples), walk)
 
 
-def _checked(own, where, h, examples):
-    if not isinstance(own, dict):
-        raise ConfigError(f"{where}: must hold keys such as batch_size, not {own!r}.")
-    check_keys(own, SETTINGS, where)
-    arm = {**SETTINGS, **own}
+def _checked(arm, where, h, examples):
     whole(arm["batch_size"], f"{where}: batch_size")
     rate, m = positive(arm["learning_rate"], f"{where}: learning_rate"), arm["momentum"]
     if arm["sampling"] not in SAMPLINGS:
@@ -111,7 +101,8 @@ def _walk(rng, data, h, arm, walkers, updates):
     """
     a, m, n = arm["learning_rate"], arm["momentum"], len(data) // arm["batch_size"]
     every = n if arm["sampling"] == "epochs" else 1
-    forgotten = math.ceil(8 / -math.log(_slowest(h, a, m)))
+    slowest = _slowest(h, a, m)
+    forgotten = math.ceil(8 / -math.log(slowest)) if slowest else 1
     total = every * math.ceil((forgotten + updates) / every)
     w, v = np.zeros((walkers, len(h))), np.zeros((walkers, len(h)))
     kept = []
@@ -165,6 +156,8 @@ def _memory(walk, variance, h, arm):
         return math.nan
     ratios = []
     for i, lag in enumerate(np.maximum(1, np.round(1 / step).astype(int))):
+        if lag >= len(walk):
+            return math.nan
         seen = (walk[lag:, :, i] * walk[:-lag, :, i]).mean() / variance[i]
         ratios.append(math.log(1 - step[i]) / (math.log(seen) / lag) if 0 < seen < 1 else math.nan)
     return float(np.mean(ratios))

@@ -5,6 +5,8 @@ the scale of weights is without effect, as before batch normalization, that says
 the norms of filters, directions do not notice it (Li et al. 2018).
 """
 
+import math
+
 import numpy as np
 
 from tf_lbgap.experiment.calls import ConfigError
@@ -12,6 +14,7 @@ from tf_lbgap.experiment.checks import count, positive, whole
 from tf_lbgap.reproduction.studies.rows import rows_of
 
 _SAME = 0.1  # the most that outputs may change, relatively: batch normalization adds 0.001 to variances, so they do
+_STREAM = 0xD12EC7  # beside a seed: directions are not drawn by the stream that drew the training set
 WIDTHS = ("filter_width", "plain_width")
 
 
@@ -22,7 +25,7 @@ def random_lines(
     directions=3,
     points=12,
     reach=1.5,
-    plain_reach=0.2,
+    plain_reach=0.5,
     rise=0.5,
     examples=500,
     plane_points=0,
@@ -51,7 +54,8 @@ def random_lines(
 
     Returns:
         `rows` with `filter_width` and `plain_width`, the distance at which the loss is `rise` above that at the minimum
-        (geometric mean over directions and ways; the reach where it never is), in the units above; `weight_norm` of the kernels;
+        (geometric mean over directions and ways; NaN where it never is within reach, on one of them or more), in the units
+        above; `kernel_norm`, that of all kernels;
         `filter_area`, the share of the plane within the rise, if there is one; and, with a factor of 4, `filter_width_x4`,
         `plain_width_x4` and `function_change_x4`, the largest change of an output divided by the largest output. `curves`
         with `alpha` and `train_loss` along the first direction of each kind, arms "small, filter-normalised" and
@@ -69,7 +73,7 @@ def random_lines(
         count(value, name)
     factor = None if factor is None else positive(factor, "factor")
     times = [] if factor is None else [f"{key}_x{factor:g}" for key in (*WIDTHS, "function_change")]
-    keys = (*WIDTHS, "weight_norm", *(["filter_area"] if plane_points else []), *times)
+    keys = (*WIDTHS, "kernel_norm", *(["filter_area"] if plane_points else []), *times)
     curves = []
 
     def measure(arm, seed):
@@ -95,7 +99,7 @@ def _widths(lines, rise):
 
 
 def width(distances, losses, rise):
-    """The first distance at which the loss is `rise` above that at distance 0, linear in between.
+    """The first distance at which the loss is `rise` above that at distance 0, linear in between; NaN if none is.
 
     Args:
         distances: (k,) increasing from 0, k at least 2.
@@ -105,7 +109,7 @@ def width(distances, losses, rise):
     rises = np.asarray(losses) - losses[0]
     beyond = np.flatnonzero(~(rises < rise))
     if not beyond.size:
-        return float(distances[-1])
+        return math.nan
     first = beyond[0]
     last = first - 1
     part = (rise - rises[last]) / (rises[first] - rises[last]) if np.isfinite(rises[first]) else 0.5
@@ -145,7 +149,7 @@ class _Place:
             kind: np.linspace(0, 1, points + 1) ** 2 * furthest for kind, furthest in reaches.items()
         }
         ways = [
-            (kind, sign * self._direction(kind, [self._seed, i]))
+            (kind, sign * self._direction(kind, i))
             for kind in reaches
             for i in range(directions)
             for sign in (1, -1)
@@ -160,7 +164,7 @@ class _Place:
         """The share of a filter-normalised plane in which the loss is less than `rise` above its middle."""
         from tf_lbgap import landscape
 
-        directions = [self._direction("filter", [self._seed, i]) for i in (0, 1)]
+        directions = [self._direction("filter", i) for i in (0, 1)]
         plane = landscape.plane(
             self._model,
             self._loss,
@@ -172,9 +176,10 @@ class _Place:
         middle = plane.loss[len(plane.alphas) // 2, len(plane.betas) // 2]
         return float(np.mean(plane.loss < middle + rise))
 
-    def _direction(self, kind, seed):
+    def _direction(self, kind, number):
         from tf_lbgap import landscape
 
+        seed = [self._seed, _STREAM, number]
         if kind == "filter":
             return landscape.filter_normalized_direction(self._model, seed=seed)
         rng = np.random.default_rng(seed)

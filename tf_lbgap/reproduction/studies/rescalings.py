@@ -41,7 +41,7 @@ def rescaling(
         layers: The two layers, counted from 0 among those with a kernel.
         measures: Names in `reproduction.studies.measured.NAMES`; None: all.
         examples: Of the training set; 0: all.
-        l2: λ of the evidence, where the prior is the same for all α.
+        l2: λ of the evidence, where the prior is the same for all α. N is the whole training set, as in `measures`.
         num_probes, num_steps: Of the evidence.
         eigenvalues: k: the k-th largest eigenvalue of the Hessian is measured, too; 0: none is.
         seeds: How many of the run's seeds; None: all.
@@ -67,7 +67,7 @@ def rescaling(
     def measure(arm, seed):
         with mistakes("layers"):
             network = _Rescaled(run, arm, seed, layers, examples)
-            found = {factor: network.measured(names, factor, evidence, eigenvalues) for factor in factors}
+        found = {factor: network.measured(names, factor, evidence, eigenvalues) for factor in factors}
         return {f"{name}_x{factor:g}": value for factor in factors for name, value in found[factor].items()}
 
     return {"rows": rows_of(run, arms, seeds, keys, measure), "curves": []}
@@ -85,6 +85,7 @@ class _Rescaled:
         self._model = self._subject.model
         self._layers = _with_kernels(self._model, layers)
         self._inputs = run.sample(arm, seed, examples)[0]
+        self._num_train = len(run.split(arm, seed).y_train)
         self._outputs = self._model(self._inputs, training=False).numpy()
 
     def measured(self, names, factor, evidence, eigenvalues):
@@ -93,8 +94,9 @@ class _Rescaled:
         from tf_lbgap.landscape.weights import kept
 
         with kept(self._model.variables):
-            sharpness.rescale_relu(self._model, *self._layers, factor)
-            return self._here(names, factor, {**evidence, "num_examples": len(self._inputs)}, eigenvalues)
+            with mistakes("layers"):
+                sharpness.rescale_relu(self._model, *self._layers, factor)
+            return self._here(names, factor, {**evidence, "num_examples": self._num_train}, eigenvalues)
 
     def _here(self, names, factor, evidence, eigenvalues):
         found = measured(self._subject, names, seed=self._seed, evidence=evidence)

@@ -20,8 +20,9 @@ import math
 import numpy as np
 
 from tf_lbgap.experiment.calls import ConfigError
-from tf_lbgap.experiment.checks import check_keys, mapping, positive, whole
+from tf_lbgap.experiment.checks import positive, whole
 from tf_lbgap.reproduction.studies.double_well import DoubleWell, escape_time
+from tf_lbgap.reproduction.studies.simulated_arms import settings_of, simulated
 
 SETTINGS = {"batch_size": None, "learning_rate": None, "noise": "isotropic"}
 NOISES = ("isotropic", "curvature")
@@ -45,7 +46,7 @@ def escape(
     A simulation in NumPy: some 2 s for ten thousand updates of 200 walkers at a batch of 16.
 
     Args:
-        seeds: Seeds of the examples, which the arms of a seed share, and of the draws.
+        seeds: Seeds of the examples, which the arms of a seed share, and of the draws, which are an arm's own.
         arms: `{name: {batch_size:, learning_rate:, noise: isotropic}}`; noise is one of `NOISES`.
         barrier: E, in loss.
         noise: c, the variance of the slopes of examples, in (loss / weight)².
@@ -53,7 +54,7 @@ def escape(
         examples: N.
         walkers: Independent trainings of an arm and seed.
         time: Rate × updates of each.
-        times: How often, evenly spread over it, walkers are counted for the curves.
+        times: How often, evenly spread over it, walkers are counted for the curves; at most as often as there are updates.
 
     Returns:
         `rows` with `reached`, the share of walkers that reached the flat minimum; `updates_to_escape` and `time_to_escape`
@@ -61,10 +62,11 @@ def escape(
         then divided by how many got there (NaN if none did); `escape_over_exact`, the time divided by `escape_time`;
         `flat`, the share that is in the flat basin, the mean over the second half of the time; `flat_over_sharp`, its ratio to
         the rest, and `flat_over_exact`, this divided by the formula above; `boltzmann`, exp(E / T), so that an exponent of 1 in it
-        is Arrhenius' law; and the settings. `curves` with `time` and `flat`.
+        is Arrhenius' law; and the settings. `curves` with `time` and `flat`. Of `noise: curvature` both `.._over_exact` are divided by
+        the law of isotropic noise, too, with the same mean variance: how far off it is, no test of the simulation.
 
     Raises:
-        ConfigError: If a setting is out of range.
+        ConfigError: If a setting is out of range, or an arm has fewer updates than `times`.
     """
     for value, where in ((barrier, "barrier"), (noise, "noise"), (time, "time")):
         positive(value, where)
@@ -73,36 +75,19 @@ def escape(
     if len(widths) != 2:
         raise ConfigError(f"widths: {widths!r} must be two, of the sharp and of the flat basin.")
     landscape = DoubleWell(barrier, *(positive(width, "widths") for width in widths))
-    settings = {
-        name: _checked(own, f"arms: {name}", landscape, time)
-        for name, own in mapping({"arms": arms}, "arms").items()
-    }
-    rows, curves = [], []
-    for seed in seeds:
-        slopes = _slopes(np.random.default_rng([seed, 0]), examples, noise)
-        for number, (name, arm) in enumerate(settings.items(), 1):
-            rng = np.random.default_rng([seed, number])
-            first, counts = _walked(
-                rng, landscape, slopes, arm, walkers, round(time / arm["learning_rate"]), times
-            )
-            about = {"arm": name, "seed": seed}
-            rows.append(
-                {
-                    **about,
-                    **arm,
-                    **_row(first, counts, landscape, noise, arm, round(time / arm["learning_rate"])),
-                }
-            )
-            at = np.linspace(0, time, times + 1)
-            curves.append({**about, "time": at.tolist(), "flat": [0.0, *counts.tolist()]})
-    return {"rows": rows, "curves": curves}
+    settings = settings_of(arms, SETTINGS, lambda arm, where: _checked(arm, where, landscape, time, times))
+
+    def walk(rng, slopes, arm):
+        updates = round(time / arm["learning_rate"])
+        first, counts = _walked(rng, landscape, slopes, arm, walkers, updates, times)
+        at = np.linspace(0, time, times + 1)
+        curve = {"time": at.tolist(), "flat": [0.0, *counts.tolist()]}
+        return _row(first, counts, landscape, noise, arm, updates), curve
+
+    return simulated(seeds, settings, lambda rng: _slopes(rng, examples, noise), walk)
 
 
-def _checked(own, where, landscape, time):
-    if not isinstance(own, dict):
-        raise ConfigError(f"{where}: must hold keys such as batch_size, not {own!r}.")
-    check_keys(own, SETTINGS, where)
-    arm = {**SETTINGS, **own}
+def _checked(arm, where, landscape, time, times):
     whole(arm["batch_size"], f"{where}: batch_size")
     arm["learning_rate"] = positive(arm["learning_rate"], f"{where}: learning_rate")
     if arm["noise"] not in NOISES:
@@ -112,6 +97,11 @@ def _checked(own, where, landscape, time):
         raise ConfigError(
             f"{where}: learning_rate: {arm['learning_rate']:g} is too large for the sharp basin, or for the time. Take at most "
             f"{limit:g}."
+        )
+    if round(time / arm["learning_rate"]) < times:
+        raise ConfigError(
+            f"{where}: learning_rate: {arm['learning_rate']:g} makes {round(time / arm['learning_rate'])} updates in the time, too "
+            f"few to count walkers {times} times. Set times to as many at most, or lower the rate."
         )
     return arm
 
