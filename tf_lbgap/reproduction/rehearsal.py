@@ -4,6 +4,7 @@ It finds what a file's check cannot: a network that does not take the data's sha
 batch that does not fit into memory. Data that would be downloaded is made up (`data.datasets.synthetic`).
 """
 
+import dataclasses
 import math
 import time
 
@@ -35,17 +36,18 @@ def rehearse(papers, *, batch_size=None):
     for paper in papers:
         for name, experiment in paper.experiments.items():
             for arm, config in experiment.arms.items():
-                config = _short(config, batch_size)
+                config, most = _short(config, batch_size)
                 kind = digest({key: value for key, value in config.items() if key not in _DECIDES_NOTHING})
-                groups.setdefault(kind, (arm, config, []))[2].append(f"{paper.name} {name}")
-    for arm, config, experiments in groups.values():
-        yield {"experiments": list(dict.fromkeys(experiments)), "arm": arm, **_tried(config)}
+                groups.setdefault(kind, (arm, config, most, []))[3].append(f"{paper.name} {name}")
+    for arm, config, most, experiments in groups.values():
+        yield {"experiments": list(dict.fromkeys(experiments)), "arm": arm, **_tried(config, most)}
 
 
-def _tried(config):
+def _tried(config, most):
     begin = time.perf_counter()
     try:
-        row = trainer_of(Experiment("rehearsal", "updates", 1, {ARM: config}, ARM, "", MEASURED), ARM).run(0)
+        trainer = trainer_of(Experiment("rehearsal", "updates", 1, {ARM: config}, ARM, "", MEASURED), ARM)
+        row = trainer.run(0, split=_first(config["data"], most) if config["data"].get("vocabulary") else None)
         told = {"updates": row["updates"], "batch_size": row["batch_size"], "failure": None}
     except Exception as error:  # the other arms are tried
         failure = failure_of(error)
@@ -53,8 +55,17 @@ def _tried(config):
     return {**told, "seconds": time.perf_counter() - begin}
 
 
+def _first(data, most):
+    """Return the split, cut to what is needed where the call could not be: all that train are judged in the end."""
+    from tf_lbgap.experiment.making import load_split
+
+    split = load_split(data, 0)
+    kept = split.training_examples(range(min(most, len(split.y_train))))
+    return dataclasses.replace(split, **{f"{name}_train": part for name, part in kept.items()})
+
+
 def _short(config, cap):
-    """Return the arm's configuration with two updates, the batches capped, and data that is there."""
+    """Return the arm's configuration with two updates, the batches capped, and data that is there; and how many examples that takes."""
     size, limits = config["batch_size"], [each for each in (config["maximum"], cap) if each]
     limit = min(limits, default=None)
     first = as_schedule(size, "batch_size")(0.0) if is_call(size) else size or 1
@@ -65,8 +76,9 @@ def _short(config, cap):
     for key in ("ghost_batch_size", "micro_batch_size"):
         if config[key] and cap:
             short[key] = min(config[key], cap)
-    short["data"] = _made_up(config["data"], max(UPDATES * first + 1, limit or 0))
-    return short
+    most = max(UPDATES * first + 1, limit or 0)
+    short["data"] = _made_up(config["data"], most)
+    return short, most
 
 
 def _made_up(data, most):
