@@ -18,6 +18,7 @@ from tf_lbgap.report.paper_captions import caption_of
 from tf_lbgap.report.paper_page import paper_page
 from tf_lbgap.report.paper_results import command_of
 from tf_lbgap.report.paper_svg import svg_of
+from tf_lbgap.report.papers import papers
 
 # Captions, page, gallery.
 
@@ -208,10 +209,10 @@ def test_images_of_the_gallery_are_those_it_links(tmp_path):
 
 def test_the_matrix_says_what_the_file_says_or_what_experiments_tell():
     assert (
-        "| [keskar2017](#keskar2017) | batch size | none, at equal loss | F1, C1 | digits | ε-sharpness |"
-        in gallery([results()])
+        "| [keskar2017](gallery.md#keskar2017) | batch size | none, at equal loss | F1, C1 | digits | ε-sharpness |"
+        in papers([results()])
     )
-    row = gallery([results(features={})]).splitlines()[-1]
+    row = papers([results(features={})]).splitlines()[-1]
     assert (
         "networks.mlp(widths=\\[128, 128\\])" in row and "| loss, epochs |" in row and row.endswith("| - |")
     )

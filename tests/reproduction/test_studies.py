@@ -147,7 +147,15 @@ STUDIES = {
 }
 
 
-@pytest.mark.parametrize("name", studies.__all__)
+OF_NO_ARMS = {
+    "escape",
+    "stationary_variance",
+    "growth_of_distance",
+    "parameter_distance",
+}  # simulations, walks, pairs
+
+
+@pytest.mark.parametrize("name", sorted({*studies.__all__} - OF_NO_ARMS))
 def test_an_unknown_arm_is_refused_with_the_nearest(run, name):
     with pytest.raises(ConfigError, match=r"'lrge' is not an arm.*Did you mean 'large'"):
         getattr(studies, name)(run, arms=["lrge", "small"])
