@@ -160,6 +160,7 @@ def test_hessian_products_are_those_of_finite_differences(size, _float64):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_it_learns_to_copy():
     """60 sentences of three tokens, copied: what it has not learned it cannot have seen at that position."""
     rng = np.random.default_rng(0)

@@ -87,7 +87,12 @@ def test_only_the_values_that_enter_have_to_converge():
     [
         ((3, "largest"), None, {"num_outliers": 3}, r"holds 3 .* Pass top_eigenpairs\(operator, 4\)"),
         ((3, "largest"), None, {"num_outliers": 0}, "num_outliers is 0"),
-        ((4, "magnitude"), None, {"num_outliers": 3}, 'not "magnitude"'),  # 2 and -2, in the order of rounding
+        (
+            (4, "magnitude"),
+            None,
+            {"num_outliers": 3},
+            'not "magnitude"',
+        ),  # 2 and -2, in the order of rounding
         ((3, "smallest"), None, {"num_outliers": 2}, "the largest are wanted"),
         ((3, "largest"), (2, "largest"), {"num_outliers": 2}, 'which="smallest"'),
         ((3, "largest"), None, {"num_outliers": 2, "zero": -1}, "zero is -1"),

@@ -39,6 +39,7 @@ def trained(split, seed, epochs):
     return model, loss, batches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [3, 4])
 def test_a_moment_is_that_of_the_arms_own_training(run, found, seed):
     split = run.split("small", seed)
@@ -79,6 +80,7 @@ def test_a_ladder_that_ended_tells_no_critical_batch(high, known):
     assert (np.isfinite(row["last_doublings"]), np.isfinite(row["decades_over_noise"])) == known
 
 
+@pytest.mark.slow
 def test_an_arm_that_diverged_has_no_numbers_and_no_curve(found):
     lost = [row for row in found["rows"] if row["arm"] == "lost"]
     assert len(lost) == 2 and all(

@@ -57,6 +57,7 @@ def plain(tmp_path_factory):
     return run_of(tmp_path_factory.mktemp("plain") / "run", arms)
 
 
+@pytest.mark.slow
 def test_the_rate_of_a_tuned_arm_is_the_one_that_was_chosen(tuned):
     assert SEEN["number"] == pytest.approx(0.1)  # the last training is that of the comparison
     assert rate_of(tuned, "number", 0) == 0.1
@@ -82,6 +83,7 @@ def test_the_batch_is_the_one_that_was_cut(plain):
     assert batch_of(plain, "own", 0) == 50
 
 
+@pytest.mark.slow
 def test_studies_take_the_rate_that_was_chosen(tuned):
     (row,) = studies.batch_sharpness(tuned, arms="number", batches=2)["rows"]
     assert row["over_edge"] == pytest.approx(row["batch_sharpness"] * 0.1 / 2)

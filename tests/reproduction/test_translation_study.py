@@ -93,6 +93,7 @@ def run(tmp_path_factory):
         yield FinishedRun(content["output"])
 
 
+@pytest.mark.slow
 def test_a_row_has_the_scores_of_what_the_network_says_and_of_the_baselines(run):
     found = studies.translation(run, sentences=7, shown=2, batch_size=4)
     assert [(row["arm"], row["seed"]) for row in found["rows"]] == [
@@ -111,12 +112,14 @@ def test_a_row_has_the_scores_of_what_the_network_says_and_of_the_baselines(run)
         assert (curve["source"], curve["said"]) == (list(sources[:2]), said[:2])
 
 
+@pytest.mark.slow
 def test_the_words_of_these_languages_are_found_one_by_one(run):
     """In which a translation is word by word, so that baseline is nearly right: a scale for the others."""
     row = studies.translation(run, arms=["small"], seeds=1)["rows"][0]
     assert row["test_chrf_word_by_word"] > 90 > row["test_chrf_unigram"]
 
 
+@pytest.mark.slow
 def test_the_rows_of_the_experiment_are_of_tokens(run):
     """The hessian of a token's loss converged, and accuracies are between chance and all."""
     for row in run.rows:
