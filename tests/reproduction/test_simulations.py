@@ -217,3 +217,29 @@ def test_all_papers_of_a_scale_are_those_that_have_it(tmp_path, capsys):
     assert sorted(path.name for path in pathlib.Path("runs/reproduce").iterdir()) == ["long-gpu"]
     assert cli.main(["reproduce", "--all", "--scale", "gpus"]) == 2
     assert "--scale gpus: is none of small, gpu, full" in capsys.readouterr().err
+
+
+def test_a_simulation_that_failed_is_told_and_its_figures_are_left_out(capsys):
+    """The page has nothing to draw then; what is told is the mistake, not that an arm is missing."""
+    import yaml
+
+    figures = {
+        "walk": {
+            "call": "report.paper_figures.against",
+            "in": "walk",
+            "x": "size",
+            "y": "spread",
+            "series": {"": ["a"]},
+        }
+    }
+    broken = {"call": "walking_nowhere:walk", "size": "large"}
+    pathlib.Path("tiny.yaml").write_text(
+        yaml.safe_dump({**WALK, "figures": figures, "studies": {"walk": broken}})
+    )
+    assert cli.main(["reproduce", "tiny.yaml", "--quiet"]) == 2
+    told = capsys.readouterr()
+    assert (
+        "study walk" in told.err
+        and "arm" not in told.err
+        and "No seed to judge by" in told.out.replace("\n", " ")
+    )

@@ -1,36 +1,28 @@
 """Quasi-Newton updates against a loop in NumPy with the dense formula of BFGS, in all the ways in which `fit` makes updates."""
 
 import contextlib
+import functools
 
 import keras
+import least_squares
 import numpy as np
 import pytest
+from least_squares import W, X, Y
 from references import floatx
 from replicas import mirrored
 from slow import slow
 
 import tf_lbgap as lb
 
-RNG = np.random.default_rng(0)
-X, Y = RNG.normal(size=(37, 4)), RNG.normal(size=(37, 2))
-W = RNG.normal(size=(4, 2))
 RATE = 0.25
 SIZES = (16, 16, 5)
+linear = functools.partial(least_squares.linear, rate=RATE)
 
 
 @pytest.fixture(autouse=True)
 def float64():
     with floatx("float64"):
         yield
-
-
-def linear(*layers, penalty=None, optimizer=None, loss="mse", dtype=None, **options):
-    """Least squares in 8 weights: l(w) = mean (xᵀw - y)², with a penalty if there is one."""
-    dense = keras.layers.Dense(2, use_bias=False, kernel_regularizer=penalty, dtype=dtype)
-    model = keras.Sequential([keras.Input((4,)), *layers, dense])
-    model.compile(optimizer or keras.optimizers.SGD(RATE), loss, **options)
-    dense.kernel.assign(W)
-    return model
 
 
 def gradient(w, x, y, l2=0.0):

@@ -1,34 +1,26 @@
 """Variance-reduced gradients against two loops in NumPy, and their variance against 0."""
 
 import contextlib
+import functools
 
 import keras
+import least_squares
 import numpy as np
 import pytest
+from least_squares import RNG, W, X, Y
 from references import floatx
 from replicas import mirrored
 
 import tf_lbgap as lb
 
-RNG = np.random.default_rng(0)
-X, Y = RNG.normal(size=(37, 4)), RNG.normal(size=(37, 2))
-W = RNG.normal(size=(4, 2))
 RATE = 0.3
+linear = functools.partial(least_squares.linear, rate=RATE)
 
 
 @pytest.fixture(autouse=True)
 def float64():
     with floatx("float64"):
         yield
-
-
-def linear(*layers, penalty=None, optimizer=None, loss="mse", dtype=None, **options):
-    """Least squares in 8 weights: l(w) = mean (xᵀw - y)², with a penalty if there is one."""
-    dense = keras.layers.Dense(2, use_bias=False, kernel_regularizer=penalty, dtype=dtype)
-    model = keras.Sequential([keras.Input((4,)), *layers, dense])
-    model.compile(optimizer or keras.optimizers.SGD(RATE), loss, **options)
-    dense.kernel.assign(W)
-    return model
 
 
 def gradient(w, x, y, l2=0.0, weight=None):

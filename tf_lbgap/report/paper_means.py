@@ -153,6 +153,9 @@ def _sorted(arms, x):
 
 
 def _chosen(arms, names):
+    """Return the arms of those names; none where there are no arms at all, since what should have found them failed."""
+    if not arms:
+        return {}
     for name in _listed(names):
         if name not in arms:
             raise ConfigError(f"There is no arm {name!r}. {nearest(name, arms)}")
