@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 
-RNG = np.random.default_rng(0)
-X, Y = RNG.normal(size=(37, 4)), RNG.normal(size=(37, 2))
-W = RNG.normal(size=(4, 2))
+_random = np.random.default_rng(0)
+X, Y = _random.normal(size=(37, 4)), _random.normal(size=(37, 2))
+W = _random.normal(size=(4, 2))
 
 
 def linear(*layers, rate, penalty=None, optimizer=None, loss="mse", dtype=None, **options):

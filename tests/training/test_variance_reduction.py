@@ -7,12 +7,13 @@ import keras
 import least_squares
 import numpy as np
 import pytest
-from least_squares import RNG, W, X, Y
+from least_squares import W, X, Y
 from references import floatx
 from replicas import mirrored
 
 import tf_lbgap as lb
 
+RNG = np.random.default_rng(1)
 RATE = 0.3
 linear = functools.partial(least_squares.linear, rate=RATE)
 
