@@ -127,10 +127,10 @@ def test_it_goes_on_after_an_interruption_and_gives_the_numbers_of_one_that_was_
     assert pieces == ["minima-epochs/large", "study between"]
 
     def numbers(results):
-        return [(c["name"], c["values"], c["interval"], c["verdict"]) for c in results["claims"]]
+        claims = [(c["name"], c["values"], c["interval"], c["verdict"]) for c in results["claims"]]
+        return claims, {name: {**study, "seconds": None} for name, study in results["studies"].items()}
 
     assert numbers(parts) == numbers(whole)
-    assert parts["studies"] == whole["studies"]
 
 
 @pytest.mark.slow
