@@ -62,8 +62,11 @@ def test_a_claim_of_that_experiment_means_the_papers_own_rule_and_the_primary_on
         ("sharper", "tuned", False, ("minima-tuned",), ""),
         ("same", "loss", True, ("minima-loss",), ""),
         ("fewer", "epochs", True, ("sweep",), ""),
-        ("barrier", "", True, ("between",), ""),
+        ("barrier", "loss", True, ("between",), ""),
     ]
+    changes = {"claims.fewer.in": ["sweep", "between"], "studies.between.in": "minima"}
+    rules = {t.claim.name: t.claim.rule for t in paper(changes).claims}
+    assert rules["fewer"] == "loss, epochs", "of all places, and through studies"
 
 
 def test_a_rule_may_set_keys_of_single_arms():
@@ -88,11 +91,9 @@ def test_what_is_expected_counts_the_seeds_of_the_places_that_have_fewest_and_al
     made = paper({"experiments.sweep.seeds": 5, "claims.same.in": ["sweep", "minima"]}, output="out")
     told = {(each["name"], each["rule"]): each for each in reproduction.expected(made)}
     assert len(told) == 7, "not the one that is not run"
-    assert [told[key]["num_seeds"] for key in (("fewer", "epochs"), ("same", "epochs"), ("barrier", ""))] == [
-        5,
-        2,
-        2,
-    ]
+    assert [
+        told[key]["num_seeds"] for key in (("fewer", "epochs"), ("same", "loss, epochs"), ("barrier", "loss"))
+    ] == [5, 2, 2]
     sharper = next(t.claim for t in made.claims if t.claim.name == "sharper")
     assert told["sharper", "loss"]["power"] == claims.power_of(sharper, 2, num_claims=7) > 0
     assert told["sharper", "epochs"]["power"] is None, "expected under the paper's own rule"

@@ -308,6 +308,11 @@ class _Names:
                 raise ConfigError(f"{where}: in: there is no {name!r}. {nearest(name, known)}")
         return {**call, "in": places}
 
+    def equal(self, places):
+        """Return what the arms behind experiments and studies have in common, a set of `EQUAL`; empty for simulations."""
+        found = {self.experiments[name].equal for name in places if name in self.experiments}
+        return found.union(*(self.equal(self.studies[name]["in"]) for name in places if name in self.studies))
+
     def is_run(self, name, call):
         """Return whether this scale runs a study."""
         return not self.reason([name]) and not self.reason(call["in"])

@@ -45,12 +45,11 @@ def claims_of(content, names, own_rule):
             places = names.resolved(settings, where, rule)["in"]
             if not places:
                 raise ConfigError(f"{where}: in: must name an experiment or a study, or a list of them.")
-            first = names.experiments.get(places[0])
             claim = _claim(name, settings, where)
             claim = dataclasses.replace(
                 claim,
                 primary=name == primary,
-                rule=rule or (first.equal if first else ""),
+                rule=rule or ", ".join(equal for equal in EQUAL if equal in names.equal(places)),
                 own=rule in (None, own_rule),
             )
             yield Testable(claim, places, names.reason(places))
