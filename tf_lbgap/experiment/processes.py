@@ -35,30 +35,36 @@ class Workers:
             1, mp_context=context, initializer=begin, initargs=arguments
         )
         self.idle = [self._make() for _ in range(count)]
-        self.busy = {}  # future -> (pool, task)
+        self.busy = {}  # future -> (pool, task, alone)
         self._deaths = {}  # task -> how many processes died of it
 
-    def submit(self, task, function, *arguments):
-        """Let an idle process call `function(task, *arguments)`."""
+    def submit(self, task, function, *arguments, alone=False):
+        """Let an idle process call `function(task, *arguments)`; `alone`, one in which nothing else was called, or will be."""
         pool = self.idle.pop(0)
+        if alone:
+            pool = self._instead_of(pool)
         try:
             future = pool.submit(function, task, *arguments)
         except BrokenProcessPool:  # it died with nothing to do
             pool = self._make()
             future = pool.submit(function, task, *arguments)
-        self.busy[future] = pool, task
+        self.busy[future] = pool, task, alone
 
     def done(self, timeout):
         """Yield (task, what was returned, exception) of the tasks that have ended; wait for the first so many seconds."""
         ended, _ = concurrent.futures.wait(self.busy, timeout=timeout, return_when="FIRST_COMPLETED")
         for future in ended:
-            pool, task = self.busy.pop(future)
+            pool, task, alone = self.busy.pop(future)
             error = future.exception()
-            if isinstance(error, BrokenProcessPool):
-                pool.shutdown(wait=False)
-                pool, error = self._make(), self._death(task)
-            self.idle.append(pool)
+            died = isinstance(error, BrokenProcessPool)
+            if died:
+                error = self._death(task)
+            self.idle.append(self._instead_of(pool) if died or alone else pool)
             yield task, future.result() if future.exception() is None else None, error
+
+    def _instead_of(self, pool):
+        pool.shutdown(wait=False)
+        return self._make()
 
     def _death(self, task):
         deaths = self._deaths[task] = self._deaths.get(task, 0) + 1
@@ -72,7 +78,7 @@ class Workers:
         return self
 
     def __exit__(self, kind, *rest):
-        pools = [*self.idle, *(pool for pool, _ in self.busy.values())]
+        pools = [*self.idle, *(pool for pool, *_ in self.busy.values())]
         for pool in pools:
             if kind is not None:  # the user's Ctrl-C
                 for process in list((pool._processes or {}).values()):

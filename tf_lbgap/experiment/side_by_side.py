@@ -12,7 +12,7 @@ from tf_lbgap.experiment.environment import threads_of
 from tf_lbgap.experiment.quiet import import_tensorflow
 
 
-def work_on(pieces, function, jobs, listen):
+def work_on(pieces, function, jobs, listen, alone=lambda key, *arguments: False):
     """Yield (key, what the function returned) of each piece of work, as they come.
 
     Args:
@@ -22,20 +22,24 @@ def work_on(pieces, function, jobs, listen):
             `listen` is told. With several jobs it has to be one that can be pickled.
         jobs: How many processes, which share the cores; one works in this process.
         listen: Object with the methods that are named; and `advanced(*key, fraction, text)`, told if a process died.
+        alone: Called as `alone(key, *arguments)`: whether a piece needs a process in which nothing was done before, nor is after.
 
     Raises:
         OSError: If there is no room to write.
     """
     if jobs > 1:
-        yield from in_processes(pieces, function, jobs, listen)
+        yield from in_processes(pieces, function, jobs, listen, alone)
         return
     import_tensorflow()
     while (piece := next(pieces, None)) is not None:
         key, arguments = piece
-        yield key, function(key, *arguments, Direct(listen))
+        if alone(key, *arguments):
+            yield from in_processes(iter([piece]), function, 1, listen)
+        else:
+            yield key, function(key, *arguments, Direct(listen))
 
 
-def in_processes(pieces, function, jobs, listen):
+def in_processes(pieces, function, jobs, listen, alone=lambda key, *arguments: False):
     """As `work_on`, in other processes even if it is one."""
     context = multiprocessing.get_context("spawn")
     with processes.manager(context) as manager:
@@ -45,7 +49,7 @@ def in_processes(pieces, function, jobs, listen):
             while True:
                 while workers.idle and (piece := _next(orphans, pieces)) is not None:
                     key, arguments[key] = piece
-                    workers.submit(key, function, *arguments[key], news)
+                    workers.submit(key, function, *arguments[key], news, alone=alone(key, *arguments[key]))
                 if not workers.busy:
                     return
                 for key, outcome, error in workers.done(timeout=0.1):

@@ -79,7 +79,7 @@ def _worked(under_way, jobs, listen, failures):
     waiting = _Queue(under_way)
     for each in [each for each in under_way.values() if each.is_done]:
         yield each.paper, each.finish(jobs)
-    for key, outcome in side_by_side.work_on(waiting, work, jobs, listen):
+    for key, outcome in side_by_side.work_on(waiting, work, jobs, listen, lambda _, piece: piece.is_alone):
         each = under_way[key[0]]
         failed = each.take(key[1], outcome)
         failures += [(key, failure, each.paper.output) for failure in failed]

@@ -26,6 +26,11 @@ class ArmPiece:
     def label(self):
         return f"{pathlib.Path(self.experiment.output).name}/{self.arm}"
 
+    @property
+    def is_alone(self):
+        """Whether it takes a process of its own: TensorFlow connects to one cluster per process, and calls for it when it is gone."""
+        return self.experiment.arms[self.arm]["strategy"] == "parameter_server"
+
     def do(self, tell):
         """Return {seed: row or Failure}; `tell(fraction, text)` is told how far it is."""
         outcomes = {}
@@ -48,6 +53,7 @@ class StudyPiece:
     given: object  # the `Experiment` that the call's `in` names; or the seeds of a simulation
     output: str  # the paper's directory
     identity: str  # of the call and of the rows it is measured on
+    is_alone = False
 
     @property
     def label(self):
