@@ -86,7 +86,7 @@ CHANGES = {
 }
 _BY_PART = ("m_sam", "adversarial_replace", "random_noise", "stability", "noisy_gradient")
 BY_PART = [CHANGES[name] for name in _BY_PART]  # what depends on how a batch is cut
-_FAST = ("sam", "adversarial_add")
+_FAST = ("sam", "stability")
 
 
 def _each(changes):
